@@ -1,0 +1,12 @@
+//! poolwright decides how many replicas every accelerator pool of an LLM fleet should run.
+//!
+//! Data flows down this list and never back up:
+//! [`policy`] (what the operator wants) and [`observe`] (what is going on) feed [`demand`] (what will
+//! come) and [`perf`] (what one replica can do); [`plan`] finds replicas and routes, [`safety`] decides
+//! what may be said, [`control`] runs the loop, [`serve`] answers HPA, KEDA and people. [`simulate`]
+//! plays a fleet against the same code, and [`cli`] has one file per verb.
+
+pub mod control;
+pub mod observe;
+pub mod perf;
+pub mod policy;

@@ -1,0 +1,91 @@
+//! The figures that describe one replica.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One engine iteration costs `alpha + beta x tokens computed + gamma x KV tokens read`
+/// (performance model of llm-inferno/queue-analysis).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// Fixed time of an iteration, seconds: reading the weights, launching kernels.
+    pub alpha_seconds: f64,
+    /// Time per token computed, seconds.
+    pub beta_seconds_per_token: f64,
+    /// Time per KV token read, seconds.
+    pub gamma_seconds_per_token: f64,
+}
+
+impl Parameters {
+    /// True when every figure is finite and not negative and an iteration takes time at all.
+    pub fn is_usable(&self) -> bool {
+        let all = [self.alpha_seconds, self.beta_seconds_per_token, self.gamma_seconds_per_token];
+        all.iter().all(|v| v.is_finite() && *v >= 0.0) && all.iter().any(|v| *v > 0.0)
+    }
+
+    /// The same server, `factor` times slower.
+    pub fn slowed(&self, factor: f64) -> Self {
+        Self {
+            alpha_seconds: self.alpha_seconds * factor,
+            beta_seconds_per_token: self.beta_seconds_per_token * factor,
+            gamma_seconds_per_token: self.gamma_seconds_per_token * factor,
+        }
+    }
+}
+
+/// Limits a server was started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Limits {
+    /// Highest number of requests in execution (`--max-num-seqs`).
+    pub max_num_seqs: u32,
+    /// Token budget of one iteration (`--max-num-batched-tokens`).
+    pub max_num_batched_tokens: u32,
+}
+
+impl Default for Limits {
+    /// The defaults of `vllm serve` on data-centre accelerators since 0.10.
+    fn default() -> Self {
+        Self { max_num_seqs: 256, max_num_batched_tokens: 8192 }
+    }
+}
+
+/// What a capacity is based on; each rung narrows the one above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// Data sheet and architecture only.
+    OutsideIn,
+    /// The server's own report of its limits.
+    Range,
+    /// Measured or given parameters.
+    Curve,
+    /// Corrected by live observations.
+    Live,
+}
+
+impl Evidence {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OutsideIn => "outside-in",
+            Self::Range => "range",
+            Self::Curve => "curve",
+            Self::Live => "live",
+        }
+    }
+
+    /// Share of the capacity that is kept in reserve because the model may be wrong by that much:
+    /// the spread of the additive roofline on measured points is 15 %, that of fitted parameters 8 %.
+    pub fn safety_margin(self) -> f64 {
+        match self {
+            Self::OutsideIn | Self::Range => 0.15,
+            Self::Curve => 0.08,
+            Self::Live => 0.05,
+        }
+    }
+}
+
+/// Mean prompt and output length of the requests of a cell, tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    pub input_tokens: f64,
+    pub output_tokens: f64,
+}

@@ -1,0 +1,14 @@
+//! What the operator wants: schema, loading, validation, hot reload. No network.
+//!
+//! This room owns the policy documents from YAML text to [`Policy`], the resolved form without
+//! contradictions that the rest of the program sees. It may know the data sheets and architectures of
+//! `perf` (to resolve names) and nothing of what is going on in the fleet.
+
+pub mod resolved;
+pub mod schema;
+pub mod selector;
+pub mod units;
+
+pub use resolved::{Accelerator, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass};
+pub use schema::{Engine, Mode, Role};
+pub use selector::{Condition, NAMESPACE_LABEL, SeriesSelector};

@@ -1,0 +1,125 @@
+//! The policy after every check: indices instead of names, seconds instead of text, nothing missing.
+//! The rest of the program sees only this.
+
+use serde::{Deserialize, Serialize};
+
+use super::schema::{Engine, Mode, Role};
+use super::selector::SeriesSelector;
+use crate::perf::{Architecture, DataSheet, Evidence, Limits, Parameters};
+
+/// A policy without contradictions. Accelerators, classes, models and pools refer to each other by
+/// their index in these lists; pools are sorted by namespace and name, models by namespace and name.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// SHA-256 of the documents' text, hexadecimal.
+    pub fingerprint: String,
+    pub currency: String,
+    pub accelerators: Vec<Accelerator>,
+    /// Sorted by priority, most important first, then by name.
+    pub classes: Vec<SloClass>,
+    pub models: Vec<Model>,
+    pub pools: Vec<Pool>,
+    pub planner: Planner,
+}
+
+#[derive(Clone, Debug)]
+pub struct Accelerator {
+    pub name: String,
+    /// Price of one accelerator per hour.
+    pub price_per_hour: f64,
+    /// Accelerators that can be had.
+    pub stock: u32,
+    pub sheet: DataSheet,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SloClass {
+    pub name: String,
+    /// Higher is more important.
+    pub priority: i32,
+    pub promise: Promise,
+}
+
+/// What a class is promised.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promise {
+    /// `quantile` (0..1) of all requests meet both targets. A missing target is infinite.
+    Latency { quantile: f64, ttft_seconds: f64, itl_seconds: f64 },
+    /// A request is finished within this time of its arrival.
+    Deadline { seconds: f64 },
+}
+
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub namespace: String,
+    pub name: String,
+    /// The label `model_name` of its servers.
+    pub served_name: String,
+    pub architecture: Option<Architecture>,
+    /// (index of the class, share of the requests); the shares sum to 1.
+    pub classes: Vec<(usize, f64)>,
+    /// Indices of its pools.
+    pub pools: Vec<usize>,
+    /// (input tokens, output tokens) to assume until requests were measured.
+    pub expected_shape: Option<(f64, f64)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub namespace: String,
+    pub name: String,
+    pub model: usize,
+    pub accelerator: usize,
+    pub accelerators_per_replica: u32,
+    pub role: Role,
+    pub engine: Engine,
+    pub mode: Mode,
+    pub min: u32,
+    /// Most replicas: the smaller of the operator's limit and what the stock allows.
+    pub max: u32,
+    pub startup_seconds: f64,
+    pub target: ScaleTarget,
+    pub selector: SeriesSelector,
+    /// Metrics pages given by the operator.
+    pub scrape: Vec<String>,
+    pub parameters: Parameters,
+    pub evidence: Evidence,
+    /// KV-cache capacity of one replica before the server reports its own, tokens.
+    pub kv_tokens: f64,
+    pub limits: Limits,
+}
+
+impl Pool {
+    /// `namespace/name`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Price of one replica per hour.
+    pub fn price_per_hour(&self, accelerators: &[Accelerator]) -> f64 {
+        accelerators[self.accelerator].price_per_hour * f64::from(self.accelerators_per_replica)
+    }
+}
+
+/// The object whose replicas are set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScaleTarget {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+}
+
+/// Planner settings in seconds and shares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Planner {
+    pub interval_seconds: f64,
+    pub max_age_seconds: f64,
+    pub stale_after_seconds: f64,
+    pub window_seconds: f64,
+    /// 0..1.
+    pub demand_quantile: f64,
+    pub scale_down_dwell_seconds: f64,
+    pub max_step_up: Option<u32>,
+    pub max_step_down: Option<u32>,
+}

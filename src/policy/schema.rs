@@ -1,0 +1,455 @@
+//! The policy as an operator writes it: Kubernetes-style documents, the same structs that a custom
+//! resource definition will carry. Nothing here is checked across fields; see `resolve`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::Duration;
+
+/// `apiVersion` of every policy document.
+pub const API_VERSION: &str = "poolwright.dev/v1alpha1";
+
+/// Name and namespace of a document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// Name of the object: lower case letters, digits, `-` and `.`.
+    pub name: String,
+    /// Namespace of the object; `default` when absent. A Fleet has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Kubernetes labels, kept but not used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Kubernetes annotations, kept but not used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A policy document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind")]
+pub enum Document {
+    /// The hardware, the promises and how carefully to plan. Exactly one per policy.
+    Fleet(FleetDocument),
+    /// One served model and the pools that can serve it.
+    ServedModel(ServedModelDocument),
+}
+
+/// `kind: Fleet`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetDocument {
+    /// `poolwright.dev/v1alpha1`.
+    pub api_version: String,
+    pub metadata: Metadata,
+    pub spec: FleetSpec,
+}
+
+/// `kind: ServedModel`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedModelDocument {
+    /// `poolwright.dev/v1alpha1`.
+    pub api_version: String,
+    pub metadata: Metadata,
+    pub spec: ServedModelSpec,
+}
+
+/// Hardware, promises, planner settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FleetSpec {
+    /// Currency of all prices, as it should be printed.
+    #[serde(default = "default_currency")]
+    pub currency: String,
+    /// The accelerator types of the fleet.
+    pub accelerators: Vec<AcceleratorSpec>,
+    /// The promises.
+    pub classes: Vec<ClassSpec>,
+    /// How to plan; every value has a default.
+    #[serde(default)]
+    pub planner: PlannerSpec,
+}
+
+fn default_currency() -> String {
+    "USD".into()
+}
+
+/// One accelerator type. Only name, price and stock are needed for a known type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceleratorSpec {
+    /// Name used by the pools.
+    pub name: String,
+    /// Data sheet to use, e.g. `H100`; the name itself when absent.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Price of one accelerator per hour.
+    #[schemars(range(min = 0.0))]
+    pub price_per_hour: f64,
+    /// How many accelerators of this type can be had.
+    pub stock: u32,
+    /// Memory of one accelerator, gigabytes (10^9); overrides the data sheet.
+    #[serde(default, rename = "memoryGB", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001))]
+    pub memory_gb: Option<f64>,
+    /// Memory bandwidth, gigabytes per second; overrides the data sheet.
+    #[serde(default, rename = "bandwidthGBps", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001))]
+    pub bandwidth_gbps: Option<f64>,
+    /// Dense 16-bit TFLOP/s; overrides the data sheet.
+    #[serde(default, rename = "bf16TFLOPS", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001))]
+    pub bf16_tflops: Option<f64>,
+    /// Dense 8-bit TFLOP/s; overrides the data sheet.
+    #[serde(default, rename = "fp8TFLOPS", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001))]
+    pub fp8_tflops: Option<f64>,
+    /// Bandwidth between accelerators of one replica, gigabytes per second one way; overrides the data sheet.
+    #[serde(default, rename = "linkGBps", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001))]
+    pub link_gbps: Option<f64>,
+}
+
+/// One promise: latency targets at a percentile, or a deadline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClassSpec {
+    /// Name used by the models.
+    pub name: String,
+    /// Importance: a higher number is served first when there is not enough.
+    #[serde(default)]
+    pub priority: i32,
+    /// Share of the requests, in percent, that must meet both targets; between 0 and 100, both excluded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentile: Option<f64>,
+    /// Target of the time to the first token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft: Option<Duration>,
+    /// Target of a request's mean time per output token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub itl: Option<Duration>,
+    /// For batch work: the time within which a request must be finished. Excludes `ttft` and `itl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
+}
+
+/// How carefully to plan. The defaults are meant to be kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PlannerSpec {
+    /// Time between two decisions.
+    pub interval: Duration,
+    /// Age beyond which a decision is no longer served: the answer is then an error.
+    pub max_age: Duration,
+    /// Age beyond which a measurement counts as stale.
+    pub stale_after: Duration,
+    /// Window over which rates and latencies are measured.
+    pub window: Duration,
+    /// Quantile of the peak over the start-up time that is planned for, percent.
+    #[schemars(range(min = 50.0, max = 99.99))]
+    pub demand_quantile: f64,
+    /// A smaller number is published only after it was enough for this long.
+    pub scale_down_dwell: Duration,
+    /// Most replicas added to one pool by one decision; no limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_step_up: Option<u32>,
+    /// Most replicas removed from one pool by one decision; no limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_step_down: Option<u32>,
+}
+
+impl Default for PlannerSpec {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_seconds(15.0),
+            max_age: Duration::from_seconds(60.0),
+            stale_after: Duration::from_seconds(60.0),
+            window: Duration::from_seconds(60.0),
+            demand_quantile: 95.0,
+            scale_down_dwell: Duration::from_seconds(120.0),
+            max_step_up: None,
+            max_step_down: None,
+        }
+    }
+}
+
+/// One served model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServedModelSpec {
+    /// Model name as the servers report it in the label `model_name`.
+    pub model: String,
+    /// Architecture: a name of the built-in catalogue, or the figures. Taken from the model name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<ArchitectureSpec>,
+    /// Where the demand is read.
+    #[serde(default)]
+    pub demand: DemandSpec,
+    /// The promises given to this model's requests and the share of each.
+    pub classes: Vec<ClassShareSpec>,
+    /// The pools that can serve it.
+    pub pools: Vec<PoolSpec>,
+}
+
+/// A catalogue name or the figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ArchitectureSpec {
+    /// A name of the built-in catalogue, e.g. `llama-3.1-70b`.
+    Named(String),
+    /// The figures of a dense transformer.
+    Given(ArchitectureFigures),
+}
+
+/// The figures of a dense transformer with grouped-query attention.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArchitectureFigures {
+    /// All parameters, billions.
+    pub parameters_billion: f64,
+    /// Parameters used per token, billions; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_parameters_billion: Option<f64>,
+    pub layers: u32,
+    pub hidden_size: u32,
+    pub kv_heads: u32,
+    pub head_size: u32,
+}
+
+/// Where the demand of a model is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DemandSpec {
+    /// `engine`: arrivals as the model servers see them.
+    pub source: DemandSource,
+    /// Expected prompt and output lengths, used until enough requests were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<ShapeSpec>,
+}
+
+/// Which component counts the requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DemandSource {
+    /// The model servers: completions plus the growth of their queues.
+    #[default]
+    Engine,
+}
+
+/// Mean lengths of requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShapeSpec {
+    /// Mean prompt length, tokens.
+    #[schemars(range(min = 1.0))]
+    pub input_tokens: f64,
+    /// Mean output length, tokens.
+    #[schemars(range(min = 1.0))]
+    pub output_tokens: f64,
+}
+
+/// The share of a model's requests that belongs to a class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClassShareSpec {
+    /// Name of a class of the Fleet.
+    pub name: String,
+    /// Share of the requests, 0..=1; the rest, divided equally, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub share: Option<f64>,
+}
+
+/// Identical replicas behind one scale target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PoolSpec {
+    /// Name of the pool, unique in its namespace; also the name of its scale target unless given.
+    pub name: String,
+    /// Name of an accelerator of the Fleet.
+    pub accelerator: String,
+    /// Accelerators one replica uses.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub accelerators_per_replica: u32,
+    #[serde(default)]
+    pub role: Role,
+    #[serde(default)]
+    pub engine: Engine,
+    #[serde(default)]
+    pub mode: Mode,
+    /// Fewest replicas.
+    #[serde(default)]
+    pub min: u32,
+    /// Most replicas; the stock decides when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// Time from "one more replica wanted" to "it serves".
+    #[serde(default = "default_startup")]
+    pub startup_time: Duration,
+    /// The object whose replicas are set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetSpec>,
+    /// Which metric series belong to this pool; derived from the scale target when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<SeriesSpec>,
+    /// Addresses of the replicas' metrics pages, for direct scrape without discovery.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scrape: Vec<String>,
+    /// What one replica can do; estimated from accelerator and architecture when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub performance: Option<PerformanceSpec>,
+    /// Limits the server was started with.
+    #[serde(default)]
+    pub limits: LimitsSpec,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn default_startup() -> Duration {
+    Duration::from_seconds(240.0)
+}
+
+/// Part of the work a replica does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    #[default]
+    Both,
+    Prefill,
+    Decode,
+}
+
+/// Model server software.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    #[default]
+    Vllm,
+}
+
+/// What is done with the number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Watched only.
+    Off,
+    /// Computed, explained and exported under a shadow name.
+    #[default]
+    Advise,
+    /// Published to HPA and KEDA.
+    Act,
+}
+
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Advise => "advise",
+            Self::Act => "act",
+        }
+    }
+}
+
+/// The object whose replicas are set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetSpec {
+    #[serde(default = "default_target_api")]
+    pub api_version: String,
+    #[serde(default = "default_target_kind")]
+    pub kind: String,
+    /// Name of the object; the pool's name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+fn default_target_api() -> String {
+    "apps/v1".into()
+}
+
+fn default_target_kind() -> String {
+    "Deployment".into()
+}
+
+/// Conditions on the labels of a series; all must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SeriesSpec {
+    /// The label must have exactly this value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub equals: BTreeMap<String, String>,
+    /// The whole label value must match this regular expression.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub matches: BTreeMap<String, String>,
+}
+
+/// What one replica can do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PerformanceSpec {
+    /// Measured or fitted parameters of one iteration.
+    #[serde(rename = "parameters")]
+    Parameters(ParametersSpec),
+    /// A profile file, relative to the policy file.
+    #[serde(rename = "profile")]
+    Profile(String),
+    /// Estimated from data sheet and architecture.
+    #[serde(rename = "estimate")]
+    Estimate(EstimateSpec),
+}
+
+/// One iteration costs `alpha + beta x tokens computed + gamma x KV tokens read`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ParametersSpec {
+    /// Fixed time of an iteration.
+    pub alpha: Duration,
+    /// Time per token computed.
+    pub beta: Duration,
+    /// Time per KV token read.
+    pub gamma: Duration,
+    /// KV-cache capacity of one replica, tokens; the server's own report overrides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_tokens: Option<u64>,
+}
+
+/// How the weights and the KV cache are stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EstimateSpec {
+    /// Number format of the weights.
+    pub weights: NumberFormat,
+    /// Number format of the KV cache.
+    pub kv_cache: NumberFormat,
+}
+
+/// Number format of weights or KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NumberFormat {
+    #[default]
+    Bf16,
+    Fp8,
+    Int4,
+}
+
+/// Limits the server was started with; the engine's own defaults when absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LimitsSpec {
+    /// `--max-num-seqs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_num_seqs: Option<u32>,
+    /// `--max-num-batched-tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_num_batched_tokens: Option<u32>,
+}
