@@ -7,6 +7,8 @@
 //! plays a fleet against the same code, and [`cli`] has one file per verb.
 
 pub mod control;
+pub mod demand;
 pub mod observe;
 pub mod perf;
+pub mod plan;
 pub mod policy;

@@ -44,8 +44,15 @@ pub struct SloClass {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Promise {
-    /// `quantile` (0..1) of all requests meet both targets. A missing target is infinite.
-    Latency { quantile: f64, ttft_seconds: f64, itl_seconds: f64 },
+    /// `quantile` (0..1) of all requests meet both targets. A target that is not given is infinite, in
+    /// JSON `null`.
+    Latency {
+        quantile: f64,
+        #[serde(with = "infinite_as_null")]
+        ttft_seconds: f64,
+        #[serde(with = "infinite_as_null")]
+        itl_seconds: f64,
+    },
     /// A request is finished within this time of its arrival.
     Deadline { seconds: f64 },
 }
@@ -122,4 +129,17 @@ pub struct Planner {
     pub scale_down_dwell_seconds: f64,
     pub max_step_up: Option<u32>,
     pub max_step_down: Option<u32>,
+}
+
+/// JSON has no infinity; a target that is not given travels as `null`.
+mod infinite_as_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(*value).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
+    }
 }

@@ -1,0 +1,10 @@
+//! What will come: offered load, its shapes, and the load to plan for over the start-up time. Pure.
+//!
+//! This room owns the memory of past demand and every forecast made from it. It may know observations
+//! and the policy's classes; it does not know replicas, prices or plans.
+
+mod forecast;
+mod shapes;
+
+pub use forecast::{Forecast, RateMemory};
+pub use shapes::{Bucket, ShapeMemory};
