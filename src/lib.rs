@@ -12,3 +12,4 @@ pub mod observe;
 pub mod perf;
 pub mod plan;
 pub mod policy;
+pub mod safety;

@@ -4,11 +4,21 @@
 //! asks a source for an observation, calls `decide`, journals, stores state and publishes one snapshot.
 
 mod clock;
+mod daemon;
+mod decide;
 mod decision;
+mod journal;
 mod published;
+mod state;
+mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use daemon::{Daemon, DaemonParts, PolicyReload};
+pub use decide::{GivenDemand, Sizing, decide, size};
 pub use decision::{
     AcceleratorUse, Binding, ClassDecision, Decision, Latency, ModelDecision, PoolDecision, Route, SolveReport,
 };
+pub use journal::{Entry, Journal, JournalLimits, read as read_journal};
 pub use published::{DaemonStatus, HistoryPoint, PolicyStatus, Published, Withheld};
+pub use state::{ModelMemory, STATE_VERSION, State};
+pub use store::StateStore;

@@ -125,7 +125,7 @@ impl Chain {
     fn occupancy(&self, rate: f64) -> Option<(Vec<f64>, f64)> {
         let n = self.concurrency();
         let load = rate / self.full_rate();
-        if !(load < 1.0) {
+        if load.is_nan() || load >= 1.0 {
             return None;
         }
         let log_rate = rate.ln();

@@ -97,6 +97,13 @@ pub struct Pool {
     pub limits: Limits,
 }
 
+impl Model {
+    /// `namespace/name`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
 impl Pool {
     /// `namespace/name`.
     pub fn id(&self) -> String {

@@ -1,0 +1,209 @@
+//! The loop's body: look, decide, journal, remember, publish. The caller owns the timer, so that the
+//! daemon, the demo and the tests run the same tick.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::published::{DaemonStatus, HistoryPoint, PolicyStatus, Published};
+use super::{Decision, Journal, State, StateStore, decide};
+use crate::observe::{Observation, Source};
+use crate::policy::Policy;
+
+/// Points of the chart: three hours at the default interval.
+const HISTORY_POINTS: usize = 720;
+/// The state is stored at least this often, and whenever a published number changes.
+const SAVE_SECONDS: f64 = 60.0;
+
+/// Answers whether the policy changed since the last question: `None` when not, an error when the edit is
+/// refused.
+pub type PolicyReload = Box<dyn FnMut() -> Option<Result<Policy, String>> + Send>;
+
+/// What a daemon is made of.
+pub struct DaemonParts {
+    pub policy: Policy,
+    pub reload: Option<PolicyReload>,
+    pub source: Box<dyn Source>,
+    pub state: State,
+    pub store: Option<StateStore>,
+    pub journal: Option<Journal>,
+}
+
+/// The control loop without its timer.
+pub struct Daemon {
+    policy: Arc<Policy>,
+    reload: Option<PolicyReload>,
+    source: Box<dyn Source>,
+    state: State,
+    store: Option<StateStore>,
+    journal: Option<Journal>,
+    published: Arc<ArcSwap<Published>>,
+    history: VecDeque<HistoryPoint>,
+    policy_status: PolicyStatus,
+    status: DaemonStatus,
+    saved_at_seconds: f64,
+}
+
+impl Daemon {
+    pub fn new(parts: DaemonParts) -> Self {
+        let DaemonParts { policy, reload, source, state, store, journal } = parts;
+        let policy_status = PolicyStatus { fingerprint: policy.fingerprint.clone(), ..PolicyStatus::default() };
+        let status = DaemonStatus { source: source.name().to_owned(), ..DaemonStatus::default() };
+        let mut empty = Published::empty(policy.planner.max_age_seconds);
+        empty.policy = policy_status.clone();
+        empty.daemon = status.clone();
+        Self {
+            policy: Arc::new(policy),
+            reload,
+            source,
+            state,
+            store,
+            journal,
+            published: Arc::new(ArcSwap::from_pointee(empty)),
+            history: VecDeque::new(),
+            policy_status,
+            status,
+            saved_at_seconds: f64::NEG_INFINITY,
+        }
+    }
+
+    /// The snapshot that the interfaces read.
+    pub fn published(&self) -> Arc<ArcSwap<Published>> {
+        Arc::clone(&self.published)
+    }
+
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Fill the demand history back from the source, as far as it remembers.
+    pub async fn fill_back(&mut self, now_seconds: f64, span_seconds: f64) {
+        let policy = Arc::clone(&self.policy);
+        let history = self.source.history(&policy, now_seconds, span_seconds).await;
+        for (model, points) in &history {
+            tracing::info!(model, minutes = points.len(), "demand history filled back");
+        }
+        self.state.fill_back(history);
+    }
+
+    /// Look without deciding: a direct scrape needs a first reading before it has rates.
+    pub async fn warm_up(&mut self, now_seconds: f64) {
+        let policy = Arc::clone(&self.policy);
+        let _ = self.source.observe(&policy, now_seconds).await;
+    }
+
+    /// One tick at `now_seconds`. Returns the decision, or `None` when the decision itself failed (a bug):
+    /// the last one stays published until its age limit.
+    pub async fn tick(&mut self, now_seconds: f64) -> Option<Arc<Decision>> {
+        self.reload_policy();
+        let policy = Arc::clone(&self.policy);
+        let started = Instant::now();
+        let observation = self.source.observe(&policy, now_seconds).await;
+        self.status.observe_seconds = started.elapsed().as_secs_f64();
+        self.status.ticks += 1;
+        if let Some(error) = &observation.source_error {
+            self.status.failed_observations += 1;
+            tracing::warn!(error, "the fleet could not be observed; every number is held");
+        }
+        let mut before = self.state.checkpoint();
+        before.capacities = std::mem::take(&mut self.state.capacities);
+        let started = Instant::now();
+        let job = tokio::task::spawn_blocking(move || {
+            let (decision, state) = decide(&policy, &observation, before, now_seconds);
+            (decision, state, observation)
+        });
+        let (decision, state, observation) = match job.await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "the decision failed; the last one stays until its age limit");
+                self.publish(None);
+                return None;
+            }
+        };
+        self.status.decide_seconds = started.elapsed().as_secs_f64();
+        let decision = Arc::new(decision);
+        self.record(&observation, &decision);
+        self.remember(state, now_seconds);
+        self.note_history(&decision);
+        self.publish(Some(Arc::clone(&decision)));
+        Some(decision)
+    }
+
+    fn reload_policy(&mut self) {
+        let Some(answer) = self.reload.as_mut().and_then(|reload| reload()) else { return };
+        match answer {
+            Ok(policy) => {
+                tracing::info!(fingerprint = policy.fingerprint, "policy reloaded");
+                self.policy_status.fingerprint.clone_from(&policy.fingerprint);
+                self.policy_status.error = None;
+                self.policy_status.reloads += 1;
+                self.policy = Arc::new(policy);
+            }
+            Err(error) => {
+                tracing::error!(error, "the edited policy is refused; the last good one stays");
+                self.policy_status.error = Some(error);
+                self.policy_status.rejected += 1;
+            }
+        }
+    }
+
+    fn record(&mut self, observation: &Observation, decision: &Decision) {
+        let Some(journal) = self.journal.as_mut() else { return };
+        if let Err(error) = journal.append(&self.state, observation, decision) {
+            self.status.journal_errors += 1;
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    fn remember(&mut self, state: State, now_seconds: f64) {
+        let said = |s: &State| s.pools.values().map(|p| p.published).collect::<Vec<_>>();
+        let changed = said(&self.state) != said(&state);
+        self.state = state;
+        if changed || now_seconds - self.saved_at_seconds >= SAVE_SECONDS {
+            self.saved_at_seconds = now_seconds;
+            self.save();
+        }
+    }
+
+    /// Store the state now.
+    pub fn save(&mut self) {
+        let Some(store) = &self.store else { return };
+        if let Err(error) = store.save(&self.state) {
+            self.status.state_errors += 1;
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    fn note_history(&mut self, decision: &Decision) {
+        let count = |f: fn(&super::PoolDecision) -> Option<u32>| decision.pools.iter().filter_map(f).sum();
+        self.history.push_back(HistoryPoint {
+            at_seconds: decision.at_seconds,
+            offered_rate: decision.models.iter().filter_map(|m| m.offered_rate).sum(),
+            planned_rate: decision.models.iter().map(|m| m.planned_rate).sum(),
+            ready: count(|p| p.ready),
+            desired: count(|p| p.desired),
+            cost_per_hour: decision.current_cost_per_hour,
+            pools: decision.pools.iter().map(|p| p.desired.or(p.ready).unwrap_or(0)).collect(),
+        });
+        while self.history.len() > HISTORY_POINTS {
+            self.history.pop_front();
+        }
+    }
+
+    fn publish(&self, decision: Option<Arc<Decision>>) {
+        let last = self.published.load();
+        self.published.store(Arc::new(Published {
+            decision: decision.or_else(|| last.decision.clone()),
+            max_age_seconds: self.policy.planner.max_age_seconds,
+            history: Arc::new(self.history.clone()),
+            policy: self.policy_status.clone(),
+            daemon: self.status.clone(),
+        }));
+    }
+}

@@ -1,0 +1,133 @@
+//! Why this many: the binding constraint of a pool and one sentence for a person.
+
+use super::Answer;
+use crate::control::decision::Binding;
+use crate::perf::Limit;
+use crate::policy::{Mode, Policy, Promise};
+use crate::safety::{Rule, Verdict};
+
+/// What is to be explained.
+pub(super) struct Subject<'a> {
+    pub policy: &'a Policy,
+    pub answer: &'a Answer<'a>,
+    pub pool: usize,
+    pub verdict: Verdict,
+    pub planned_rate: f64,
+}
+
+/// The constraint that decides a pool's number, and the sentence.
+pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
+    let pool = &s.policy.pools[s.pool];
+    if pool.mode == Mode::Off {
+        return (Binding::Off, "switched off in the policy; only watched".into());
+    }
+    let known = &s.answer.known.pools[s.pool];
+    match s.verdict.rule {
+        Rule::Hold => {
+            let why = match known.missing.as_slice() {
+                [] => "another pool of this model is not fully visible".to_owned(),
+                missing => missing.join(", "),
+            };
+            let what = match s.verdict.replicas {
+                Some(n) => format!("kept at {n}, may grow, never shrinks"),
+                None => "no number is given".to_owned(),
+            };
+            (Binding::Hold, format!("{why}: {what}"))
+        }
+        Rule::Dwell => {
+            let wanted = s.answer.planned[s.pool].unwrap_or(0);
+            (Binding::Dwell, format!("{wanted} would do; waits until that has held, or until others are ready"))
+        }
+        Rule::Step => (Binding::Dwell, "on the way: the step is limited by the policy".into()),
+        Rule::Min => (Binding::Min, format!("lower limit of {} in the policy", pool.min)),
+        Rule::Max => (Binding::Max, format!("upper limit of {} (policy or stock)", pool.max)),
+        Rule::Plan => planned(s),
+    }
+}
+
+fn planned(s: &Subject<'_>) -> (Binding, String) {
+    let pool = &s.policy.pools[s.pool];
+    let (built, solution) = s.answer.source(pool.mode);
+    let n = solution.plan.replicas[s.pool];
+    let load: f64 = built.flows_on(s.pool, &solution.plan).map(|(i, rate)| rate / built.problem.serves[i].rate).sum();
+    let needed = (load * (1.0 - 1e-6)).ceil() as u32;
+    if n == 0 || load <= 0.0 {
+        return unused(s, n);
+    }
+    if short_of_stock(s, n) {
+        let accelerator = &s.policy.accelerators[pool.accelerator];
+        let text =
+            format!("all {} {} are taken; part of the load misses its target", accelerator.stock, accelerator.name);
+        return (Binding::Stock, text);
+    }
+    if n > needed && n <= built.problem.pools[s.pool].min {
+        return (Binding::Min, format!("lower limit; {needed} would carry {:.1} req/s", s.planned_rate));
+    }
+    let heaviest = built
+        .flows_on(s.pool, &solution.plan)
+        .max_by(|(i, a), (j, b)| (a / built.problem.serves[*i].rate).total_cmp(&(b / built.problem.serves[*j].rate)));
+    let Some((serve, _)) = heaviest else { return unused(s, n) };
+    let capacity = built.replica_capacity(s.pool, &solution.plan).unwrap_or(0.0);
+    let class = built.problem.cells[built.problem.serves[serve].cell].class;
+    let binding = match built.capacities[serve].limit {
+        Limit::Ttft => Binding::Ttft,
+        Limit::Itl => Binding::Itl,
+        Limit::KvMemory => Binding::KvMemory,
+        Limit::MaxSequences => Binding::MaxSequences,
+        Limit::Throughput => Binding::Throughput,
+        Limit::Infeasible => Binding::Infeasible,
+    };
+    let text =
+        format!("{:.1} req/s at {capacity:.2} per replica; {}", s.planned_rate, limit_words(s.policy, class, binding));
+    (binding, text)
+}
+
+fn unused(s: &Subject<'_>, n: u32) -> (Binding, String) {
+    let pool = &s.policy.pools[s.pool];
+    let (built, _) = s.answer.source(pool.mode);
+    let offered: f64 = built.problem.cells.iter().filter(|c| c.model == pool.model).map(|c| c.rate).sum();
+    let can_serve = built.problem.serves.iter().any(|x| x.pool == s.pool);
+    if n > 0 {
+        return (Binding::Min, format!("lower limit of {n}; no load is sent here"));
+    }
+    match (offered > 0.0, can_serve) {
+        (false, _) => (Binding::Idle, "no load".into()),
+        (true, true) => (Binding::Cheaper, "other pools carry the load for less".into()),
+        (true, false) => (Binding::Infeasible, "no replica of this pool can meet the targets".into()),
+    }
+}
+
+/// True when load of this pool's model stays unserved and one more replica does not fit the stock.
+fn short_of_stock(s: &Subject<'_>, n: u32) -> bool {
+    let pool = &s.policy.pools[s.pool];
+    let (built, solution) = s.answer.source(pool.mode);
+    let short = built
+        .problem
+        .cells
+        .iter()
+        .zip(&solution.plan.shortfall)
+        .any(|(cell, short)| cell.model == pool.model && *short > 1e-6 * cell.rate.max(1e-6) && *short > 0.0);
+    let used = built.problem.units(&solution.plan.replicas)[pool.accelerator];
+    let full = used + u64::from(pool.accelerators_per_replica) > u64::from(built.problem.stock[pool.accelerator]);
+    short && (full || n >= pool.max)
+}
+
+fn limit_words(policy: &Policy, class: usize, binding: Binding) -> String {
+    let name = &policy.classes[class].name;
+    let (quantile, ttft, itl) = match policy.classes[class].promise {
+        Promise::Latency { quantile, ttft_seconds, itl_seconds } => (quantile * 100.0, ttft_seconds, itl_seconds),
+        Promise::Deadline { seconds } => return format!("{name} work within {}", words(seconds)),
+    };
+    match binding {
+        Binding::Ttft => format!("more would break {name} p{quantile} TTFT {}", words(ttft)),
+        Binding::Itl => format!("more would break {name} p{quantile} ITL {}", words(itl)),
+        Binding::KvMemory => format!("KV memory is full beyond that ({name} p{quantile})"),
+        Binding::MaxSequences => format!("max-num-seqs is reached beyond that ({name} p{quantile})"),
+        Binding::Infeasible => format!("{name} p{quantile} cannot be met by any pool; served late"),
+        _ => "throughput is the limit".into(),
+    }
+}
+
+fn words(seconds: f64) -> String {
+    crate::policy::units::Duration::from_seconds(seconds).to_string()
+}

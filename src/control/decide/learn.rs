@@ -1,0 +1,227 @@
+//! From an observation to what is known of every pool and model; the memories are brought up to date.
+
+use super::size::GivenDemand;
+use crate::control::State;
+use crate::demand::{Bucket, Forecast};
+use crate::observe::{Histogram, Observation, PoolObservation, Quality};
+use crate::perf::Shape;
+use crate::policy::{Model, Policy, Promise};
+use crate::safety::Knowledge;
+
+/// Lag between a decision and the start of a replica, besides the daemon's own interval: HPA's sync.
+const FOLLOW_SECONDS: f64 = 15.0;
+/// Time within which a queue of interactive requests is to be worked off, seconds.
+const DRAIN_SECONDS: f64 = 60.0;
+/// Weight of a new prefix-cache measurement.
+const HIT_WEIGHT: f64 = 0.1;
+/// Steps in which the hit ratio enters the plan, so that noise moves nothing.
+const HIT_STEP: f64 = 0.05;
+
+/// What is known after this observation.
+pub(super) struct Known {
+    pub pools: Vec<PoolKnown>,
+    pub models: Vec<ModelKnown>,
+}
+
+pub(super) struct PoolKnown {
+    pub knowledge: Knowledge,
+    pub ready: Option<u32>,
+    pub starting: Option<u32>,
+    /// Ready and starting.
+    pub current: Option<u32>,
+    /// Names of the signals that are not fresh.
+    pub missing: Vec<String>,
+}
+
+pub(super) struct ModelKnown {
+    /// Offered load as far as it is visible, requests per second.
+    pub offered: Option<f64>,
+    /// Demand of each class of the model: (class index, requests per second to plan for).
+    pub classes: Vec<(usize, f64)>,
+    pub forecast: Option<Forecast>,
+    pub horizon_seconds: f64,
+    pub buckets: Vec<Bucket>,
+    pub mean: Shape,
+    knowledge: Knowledge,
+}
+
+impl PoolKnown {
+    /// A pool that has no replica yet.
+    pub fn empty() -> Self {
+        Self { knowledge: Knowledge::Full, ready: Some(0), starting: Some(0), current: Some(0), missing: vec![] }
+    }
+}
+
+impl ModelKnown {
+    /// A model whose demand is given.
+    pub fn given(demand: &GivenDemand) -> Self {
+        let shares = || demand.buckets.iter().map(|b| (b.share, b.shape));
+        Self {
+            offered: None,
+            classes: demand.classes.clone(),
+            forecast: None,
+            horizon_seconds: 0.0,
+            buckets: demand.buckets.clone(),
+            mean: Shape {
+                input_tokens: shares().map(|(share, shape)| share * shape.input_tokens).sum(),
+                output_tokens: shares().map(|(share, shape)| share * shape.output_tokens).sum(),
+            },
+            knowledge: Knowledge::Full,
+        }
+    }
+
+    /// True when a plan can be made: some demand was ever measured, and something is visible now.
+    pub fn plannable(&self) -> bool {
+        self.forecast.is_some() && self.knowledge != Knowledge::None
+    }
+
+    /// Requests per second to plan for, all classes.
+    pub fn planned_rate(&self) -> f64 {
+        self.classes.iter().map(|(_, rate)| rate).sum()
+    }
+}
+
+pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut State, now_seconds: f64) -> Known {
+    let absent = PoolObservation::default();
+    let seen = |p: usize| observation.pools.get(p).unwrap_or(&absent);
+    let mut pools: Vec<PoolKnown> = (0..policy.pools.len())
+        .map(|p| {
+            let memory = state.pools.entry(policy.pools[p].id()).or_default();
+            learn_replica(memory, seen(p));
+            know_pool(seen(p), memory.published, observation.source_error.is_some())
+        })
+        .collect();
+    let models = policy
+        .models
+        .iter()
+        .map(|model| {
+            // Load that is not seen on one pool is missing in the sum, so the whole model is only partly known.
+            let knowledge = model.pools.iter().map(|&p| &pools[p]).fold(Knowledge::Full, weakest);
+            for &p in &model.pools {
+                pools[p].knowledge = pools[p].knowledge.at_most(knowledge);
+            }
+            let parts: Vec<&PoolObservation> = model.pools.iter().map(|&p| seen(p)).collect();
+            learn_model(policy, model, &parts, knowledge, state, now_seconds)
+        })
+        .collect();
+    Known { pools, models }
+}
+
+/// A pool about which nothing is known makes its model partly known: the others still may grow.
+fn weakest(so_far: Knowledge, pool: &PoolKnown) -> Knowledge {
+    match (so_far, pool.knowledge) {
+        (Knowledge::Full, Knowledge::Full) => Knowledge::Full,
+        _ => Knowledge::Partial,
+    }
+}
+
+fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool) -> PoolKnown {
+    let ready = seen.ready.value;
+    let starting = seen.starting.value.or_else(|| {
+        // What was asked for and is not there yet is taken to be starting, once.
+        ready.zip(published).map(|(ready, wanted)| wanted.saturating_sub(ready))
+    });
+    let named = [
+        ("replicas", seen.ready.quality),
+        ("arrival rate", seen.arrival_rate.quality),
+        ("ttft", seen.ttft.quality),
+        ("itl", seen.itl.quality),
+        ("kv use", seen.kv_usage.quality),
+    ];
+    let idle = ready == Some(0);
+    let missing: Vec<String> = named
+        .iter()
+        .filter(|(name, quality)| *quality > Quality::ConfirmedIdle && !(idle && *name != "replicas"))
+        .map(|(name, quality)| {
+            let word = if *quality == Quality::Stale { "stale" } else { "missing" };
+            format!("{name} {word}")
+        })
+        .collect();
+    let replicas_known = seen.ready.trusted().is_some();
+    let load_known = seen.arrival_rate.trusted().is_some();
+    let knowledge = match (source_failed, replicas_known, load_known) {
+        (true, ..) => Knowledge::None,
+        (false, true, true) if seen.silent == 0 => Knowledge::Full,
+        (false, false, false) if seen.ready.value.is_none() && seen.arrival_rate.value.is_none() => Knowledge::None,
+        _ => Knowledge::Partial,
+    };
+    PoolKnown { knowledge, ready, starting, current: ready.map(|r| r + starting.unwrap_or(0)), missing }
+}
+
+/// What the servers report of themselves.
+fn learn_replica(memory: &mut crate::safety::PoolMemory, seen: &PoolObservation) {
+    if let Some(tokens) = seen.kv_capacity_tokens.trusted().copied().filter(|t| t.is_finite() && *t > 0.0) {
+        memory.kv_tokens = Some(tokens);
+    }
+    if let Some(hit) = seen.prefix_hit_ratio.trusted().copied().filter(|h| (0.0..=1.0).contains(h)) {
+        let before = memory.prefix_hit_ratio.unwrap_or(hit);
+        memory.prefix_hit_ratio = Some(before + HIT_WEIGHT * (hit - before));
+    }
+}
+
+/// The hit ratio that a plan counts on: rounded down.
+pub(super) fn planned_hit_ratio(measured: Option<f64>) -> f64 {
+    measured.map_or(0.0, |hit| (hit / HIT_STEP).floor() * HIT_STEP)
+}
+
+fn learn_model(
+    policy: &Policy,
+    model: &Model,
+    parts: &[&PoolObservation],
+    knowledge: Knowledge,
+    state: &mut State,
+    now_seconds: f64,
+) -> ModelKnown {
+    let memory = state.models.entry(model.id()).or_default();
+    let rates: Vec<f64> = parts.iter().filter_map(|p| p.arrival_rate.value).collect();
+    let offered = (!rates.is_empty()).then(|| rates.iter().sum::<f64>());
+    let at = parts.iter().map(|p| p.arrival_rate.at_seconds).fold(0.0, f64::max).min(now_seconds);
+    if let Some(rate) = offered {
+        // A partial sum is a lower bound: it may raise what is remembered, never lower it.
+        let partial = knowledge != Knowledge::Full;
+        if !partial || memory.rates.newest().is_some_and(|newest| rate > newest) {
+            memory.rates.note(at, rate);
+        }
+    }
+    let (mut input, mut output) = (Histogram::default(), Histogram::default());
+    for part in parts {
+        if let (Some(i), Some(o)) = (part.input_tokens.trusted(), part.output_tokens.trusted()) {
+            input.add(i);
+            output.add(o);
+        }
+    }
+    memory.shapes.note(at, policy.planner.window_seconds, &input, &output);
+    let slowest = model.pools.iter().map(|&p| policy.pools[p].startup_seconds).fold(0.0, f64::max);
+    let horizon_seconds = slowest + policy.planner.interval_seconds + FOLLOW_SECONDS;
+    let forecast = memory.rates.peak(horizon_seconds, policy.planner.demand_quantile);
+    let waiting: f64 = parts.iter().filter_map(|p| p.waiting.value).sum();
+    let classes = model
+        .classes
+        .iter()
+        .map(|&(class, share)| {
+            let rate = match (&policy.classes[class].promise, forecast) {
+                (_, None) => 0.0,
+                (Promise::Latency { .. }, Some(f)) => f.rate + waiting / DRAIN_SECONDS,
+                (Promise::Deadline { seconds }, Some(f)) => {
+                    // Batch work may wait: half the deadline smooths its arrivals and works off its queue.
+                    let span = (seconds / 2.0).max(policy.planner.window_seconds);
+                    memory.rates.mean_over(span).unwrap_or(f.base) + waiting / span
+                }
+            };
+            (class, rate * share)
+        })
+        .collect();
+    ModelKnown {
+        offered,
+        classes,
+        forecast,
+        horizon_seconds,
+        buckets: memory.shapes.buckets(model.expected_shape),
+        mean: memory.shapes.mean(model.expected_shape),
+        knowledge: if parts.iter().all(|p| p.ready.value.is_none() && p.arrival_rate.value.is_none()) {
+            Knowledge::None
+        } else {
+            knowledge
+        },
+    }
+}

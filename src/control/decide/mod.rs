@@ -1,0 +1,180 @@
+//! `decide`: the pure function in the middle.
+//!
+//! Same policy, same observation, same state, same time: the same decision, byte for byte. It asks no
+//! clock and no network; the search budget is counted in units of work.
+
+mod explain;
+mod learn;
+mod problem;
+mod report;
+mod size;
+
+pub use size::{GivenDemand, Sizing, size};
+
+use super::{Decision, State};
+use crate::observe::Observation;
+use crate::plan::{Budget, Solution, solve};
+use crate::policy::{Mode, Policy};
+use crate::safety::{self, Inputs, Knowledge, Move, Rule, Verdict, judge};
+use problem::Built;
+
+/// Decide what every pool should run.
+///
+/// `observation.pools` must have one entry per pool of the policy, in the same order; an entry that is
+/// absent counts as missing data. `now_seconds` is Unix time.
+pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_seconds: f64) -> (Decision, State) {
+    let known = learn::learn(policy, observation, &mut state, now_seconds);
+    let free = problem::build(policy, &known, &mut state, problem::Scope::All);
+    let advised = solve(&free.problem, &Budget::default());
+    // Pools that only advise do not follow, so the numbers that are acted on must not count on them.
+    let mixed = [Mode::Act, Mode::Advise].iter().all(|m| policy.pools.iter().any(|p| p.mode == *m));
+    let acted = mixed.then(|| {
+        let built = problem::build(policy, &known, &mut state, problem::Scope::ActingOnly);
+        let solution = solve(&built.problem, &Budget::default());
+        (built, solution)
+    });
+    let (acting, acting_solution) = acted.as_ref().map_or((&free, &advised), |(b, s)| (b, s));
+
+    let planned: Vec<Option<u32>> = policy
+        .pools
+        .iter()
+        .enumerate()
+        .map(|(p, pool)| {
+            let from = if pool.mode == Mode::Act { acting_solution } else { &advised };
+            known.models[pool.model].plannable().then(|| from.plan.replicas[p])
+        })
+        .collect();
+    let verdicts = settle(policy, &known, acting, acting_solution, &planned, &mut state, now_seconds);
+    let answer = Answer {
+        known: &known,
+        free: (&free, &advised),
+        acting: (acting, acting_solution),
+        planned: &planned,
+        verdicts: &verdicts,
+    };
+    let decision = report::report(policy, observation, &answer, now_seconds);
+    forget(policy, &mut state);
+    (decision, state)
+}
+
+/// Everything that the report is written from.
+struct Answer<'a> {
+    known: &'a learn::Known,
+    free: (&'a Built, &'a Solution),
+    acting: (&'a Built, &'a Solution),
+    planned: &'a [Option<u32>],
+    verdicts: &'a [Verdict],
+}
+
+impl Answer<'_> {
+    /// The problem and plan that a pool's number comes from.
+    fn source(&self, mode: Mode) -> (&Built, &Solution) {
+        if mode == Mode::Act { self.acting } else { self.free }
+    }
+}
+
+/// Apply the safety rules pool by pool, then the order of steps model by model, and remember what is said.
+fn settle(
+    policy: &Policy,
+    known: &learn::Known,
+    built: &Built,
+    solution: &Solution,
+    planned: &[Option<u32>],
+    state: &mut State,
+    now_seconds: f64,
+) -> Vec<Verdict> {
+    let planner = &policy.planner;
+    let mut verdicts: Vec<Verdict> = policy
+        .pools
+        .iter()
+        .enumerate()
+        .map(|(p, pool)| {
+            let inputs = Inputs {
+                planned: planned[p],
+                knowledge: known.pools[p].knowledge,
+                current: known.pools[p].current,
+                min: pool.min,
+                max: pool.max,
+                dwell_seconds: planner.scale_down_dwell_seconds,
+                max_step_up: planner.max_step_up,
+                max_step_down: planner.max_step_down,
+            };
+            let memory = state.pools.entry(pool.id()).or_default();
+            if pool.mode == Mode::Off {
+                memory.interrupt();
+                return Verdict { replicas: None, rule: Rule::Hold };
+            }
+            judge(&inputs, memory, now_seconds)
+        })
+        .collect();
+
+    let mut free_units: Vec<i64> = policy.accelerators.iter().map(|a| i64::from(a.stock)).collect();
+    for (pool, verdict) in policy.pools.iter().zip(&verdicts) {
+        free_units[pool.accelerator] -=
+            i64::from(verdict.replicas.unwrap_or(0)) * i64::from(pool.accelerators_per_replica);
+    }
+    for (m, model) in policy.models.iter().enumerate() {
+        let moves = moves_of(policy, known, built, solution, &verdicts, state, &model.pools, now_seconds);
+        let load = known.models[m].offered.unwrap_or(0.0);
+        for (&p, said) in model.pools.iter().zip(safety::keep_serving(&moves, load, &mut free_units)) {
+            if verdicts[p].replicas.is_some_and(|n| n < said) {
+                verdicts[p] = Verdict { replicas: Some(said), rule: Rule::Dwell };
+            }
+        }
+    }
+    for ((pool, verdict), known) in policy.pools.iter().zip(&verdicts).zip(&known.pools) {
+        let memory = state.pools.entry(pool.id()).or_default();
+        memory.published = verdict.replicas.or(memory.published);
+        let growing = verdict.replicas.zip(known.ready).is_some_and(|(wanted, ready)| wanted > ready);
+        memory.growing_since = growing.then(|| memory.growing_since.unwrap_or(now_seconds));
+    }
+    verdicts
+}
+
+#[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the same borrowed parts
+fn moves_of(
+    policy: &Policy,
+    known: &learn::Known,
+    built: &Built,
+    solution: &Solution,
+    verdicts: &[Verdict],
+    state: &State,
+    pools: &[usize],
+    now_seconds: f64,
+) -> Vec<Move> {
+    pools
+        .iter()
+        .map(|&p| {
+            let pool = &policy.pools[p];
+            let memory = state.pools.get(&pool.id());
+            let after = verdicts[p].replicas.unwrap_or(0);
+            Move {
+                before: memory.and_then(|m| m.published).unwrap_or(after),
+                after,
+                ready: known.pools[p].ready.unwrap_or(0),
+                capacity: built.replica_capacity(p, &solution.plan).unwrap_or(0.0),
+                accelerator: pool.accelerator,
+                units: pool.accelerators_per_replica,
+                growing_seconds: memory.and_then(|m| m.growing_since).map_or(0.0, |t| now_seconds - t),
+                patience_seconds: 2.0 * pool.startup_seconds,
+            }
+        })
+        .collect()
+}
+
+/// Drop the memory of pools and models that the policy no longer has.
+fn forget(policy: &Policy, state: &mut State) {
+    state.pools.retain(|id, _| policy.pools.iter().any(|p| p.id() == *id));
+    state.models.retain(|id, _| policy.models.iter().any(|m| m.id() == *id));
+}
+
+impl Knowledge {
+    /// What this knowledge leaves of a number that is known fully.
+    fn at_most(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => Self::None,
+            (Self::Partial, _) | (_, Self::Partial) => Self::Partial,
+            _ => Self::Full,
+        }
+    }
+}

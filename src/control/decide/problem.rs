@@ -1,0 +1,246 @@
+//! From what is known to the optimisation problem.
+
+use super::learn::{Known, planned_hit_ratio};
+use crate::control::State;
+use crate::perf::{Capacity, Evidence, Limit, Replica, Shape, Target};
+use crate::plan::{Cell, Plan, PoolOption, Problem, Serve};
+use crate::policy::{Mode, Policy, Pool, Promise, Role};
+use crate::safety::Knowledge;
+
+/// Time over which the cost of starting a replica is spread, seconds: a replica that is started is
+/// expected to be needed for half an hour.
+const START_SPREAD_SECONDS: f64 = 1800.0;
+/// How much more than the best possible latency a cell is given that cannot meet its target anywhere:
+/// its load is still carried, late.
+const BEST_EFFORT: f64 = 2.0;
+
+/// Which pools may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Every pool that is not off.
+    All,
+    /// Only pools in mode `act`; the others stay as they are.
+    ActingOnly,
+}
+
+/// The problem and what its numbers mean.
+pub(super) struct Built {
+    pub problem: Problem,
+    /// Capacity behind `problem.serves[i]`.
+    pub capacities: Vec<Capacity>,
+    /// Shape of each cell.
+    pub shapes: Vec<Shape>,
+    /// True for a cell that no pool can serve within its class's targets.
+    pub infeasible: Vec<bool>,
+    pub replicas: Vec<Replica>,
+}
+
+pub(super) fn build(policy: &Policy, known: &Known, state: &mut State, scope: Scope) -> Built {
+    let replicas: Vec<Replica> = policy.pools.iter().map(|pool| replica_of(pool, state)).collect();
+    let pools: Vec<PoolOption> = (0..policy.pools.len()).map(|p| pool_option(policy, known, state, p, scope)).collect();
+    let mut stock: Vec<u32> = policy.accelerators.iter().map(|a| a.stock).collect();
+    for (a, stock) in stock.iter_mut().enumerate() {
+        // What already runs is there, whatever the policy says the stock is.
+        let least = pools.iter().filter(|p| p.accelerator == a).map(|p| p.units.saturating_mul(p.min)).sum();
+        *stock = (*stock).max(least);
+    }
+    let mut built = Built {
+        problem: Problem { cells: vec![], pools, stock, serves: vec![] },
+        capacities: vec![],
+        shapes: vec![],
+        infeasible: vec![],
+        replicas,
+    };
+    for m in 0..policy.models.len() {
+        add_cells(policy, known, state, m, &mut built);
+    }
+    built
+}
+
+/// What one replica of the pool is taken to be: the server's own report overrides the estimate.
+fn replica_of(pool: &Pool, state: &State) -> Replica {
+    let memory = state.pools.get(&pool.id());
+    let reported = memory.and_then(|m| m.kv_tokens);
+    let evidence = match (reported, pool.evidence) {
+        (Some(_), Evidence::OutsideIn) => Evidence::Range,
+        (_, evidence) => evidence,
+    };
+    Replica {
+        parameters: pool.parameters,
+        limits: pool.limits,
+        kv_tokens: reported.unwrap_or(pool.kv_tokens),
+        evidence,
+        prefix_hit_ratio: planned_hit_ratio(memory.and_then(|m| m.prefix_hit_ratio)),
+    }
+}
+
+fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: Scope) -> PoolOption {
+    let pool = &policy.pools[p];
+    let pool_known = &known.pools[p];
+    let published = state.pools.get(&pool.id()).and_then(|m| m.published);
+    let stays = pool.mode == Mode::Off || (scope == Scope::ActingOnly && pool.mode != Mode::Act);
+    let base = published.or(pool_known.current).unwrap_or(0);
+    let (min, max) = if stays {
+        let runs = pool_known.current.unwrap_or(base);
+        (runs, runs)
+    } else {
+        match pool_known.knowledge {
+            Knowledge::Full => (pool.min, pool.max.max(pool.min)),
+            Knowledge::Partial => (pool.min.max(base), pool.max.max(base).max(pool.min)),
+            Knowledge::None => (base, base),
+        }
+    };
+    let price = pool.price_per_hour(&policy.accelerators);
+    PoolOption {
+        name: pool.id(),
+        accelerator: pool.accelerator,
+        units: pool.accelerators_per_replica,
+        price_per_hour: price,
+        start_cost_per_hour: price * pool.startup_seconds / START_SPREAD_SECONDS,
+        min,
+        max,
+        running: pool_known.current.unwrap_or(base),
+    }
+}
+
+/// Latency levels of a model, tightest first, and the level of each of its classes.
+pub(super) fn levels(policy: &Policy, model: usize) -> (Vec<Target>, Vec<usize>) {
+    let target = |class: usize| match policy.classes[class].promise {
+        Promise::Latency { quantile, ttft_seconds, itl_seconds } => Target { quantile, ttft_seconds, itl_seconds },
+        Promise::Deadline { .. } => Target::THROUGHPUT,
+    };
+    let targets: Vec<Target> = policy.models[model].classes.iter().map(|&(class, _)| target(class)).collect();
+    let mut levels = targets.clone();
+    levels.sort_by(|a, b| {
+        a.itl_seconds
+            .total_cmp(&b.itl_seconds)
+            .then(a.ttft_seconds.total_cmp(&b.ttft_seconds))
+            .then(b.quantile.total_cmp(&a.quantile))
+    });
+    levels.dedup();
+    let level_of = targets.iter().map(|t| levels.iter().position(|l| l == t).unwrap_or(0)).collect();
+    (levels, level_of)
+}
+
+fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, built: &mut Built) {
+    let (levels, level_of) = levels(policy, model);
+    let model_known = &known.models[model];
+    for (i, &(class, rate)) in model_known.classes.iter().enumerate() {
+        for bucket in &model_known.buckets {
+            let cell = built.problem.cells.len();
+            built.problem.cells.push(Cell {
+                name: format!("{}/{}/{}", policy.models[model].id(), policy.classes[class].name, bucket.name),
+                model,
+                class,
+                priority: policy.classes[class].priority,
+                rate: rate * bucket.share,
+            });
+            built.shapes.push(bucket.shape);
+            let found = ways(policy, state, built, cell, model, &levels[..=level_of[i]]);
+            built.infeasible.push(found.is_empty());
+            let found = if found.is_empty() {
+                late_ways(policy, state, built, cell, model, level_of[i], &levels[level_of[i]])
+            } else {
+                found
+            };
+            for (serve, capacity) in found {
+                built.problem.serves.push(serve);
+                built.capacities.push(capacity);
+            }
+        }
+    }
+}
+
+/// Pools and latency levels that serve the cell within its targets. A pool that is operated at a tighter
+/// level keeps that level for everybody it serves.
+fn ways(
+    policy: &Policy,
+    state: &mut State,
+    built: &Built,
+    cell: usize,
+    model: usize,
+    levels: &[Target],
+) -> Vec<(Serve, Capacity)> {
+    let mut found = vec![];
+    for &pool in usable(policy, model).iter() {
+        for (tier, target) in levels.iter().enumerate() {
+            let capacity = state.capacities.capacity(&built.replicas[pool], &built.shapes[cell], target);
+            if capacity.rate > 0.0 {
+                found.push((Serve { cell, pool, tier, rate: capacity.rate }, capacity));
+            }
+        }
+    }
+    found
+}
+
+/// Pools that can carry the cell late.
+fn late_ways(
+    policy: &Policy,
+    state: &mut State,
+    built: &Built,
+    cell: usize,
+    model: usize,
+    tier: usize,
+    target: &Target,
+) -> Vec<(Serve, Capacity)> {
+    let mut found = vec![];
+    for &pool in usable(policy, model).iter() {
+        let replica = &built.replicas[pool];
+        let best = state.capacities.capacity(replica, &built.shapes[cell], target);
+        let relaxed = Target {
+            quantile: target.quantile,
+            ttft_seconds: target.ttft_seconds.max(BEST_EFFORT * best.ttft_seconds),
+            itl_seconds: target.itl_seconds.max(BEST_EFFORT * best.itl_seconds),
+        };
+        let capacity = state.capacities.capacity(replica, &built.shapes[cell], &relaxed);
+        if capacity.rate > 0.0 {
+            found.push((
+                Serve { cell, pool, tier, rate: capacity.rate },
+                Capacity { limit: Limit::Infeasible, ..capacity },
+            ));
+        }
+    }
+    found
+}
+
+fn usable(policy: &Policy, model: usize) -> Vec<usize> {
+    policy.models[model].pools.iter().copied().filter(|&p| policy.pools[p].role == Role::Both).collect()
+}
+
+impl Built {
+    /// Serves of a plan's flows on one pool: (serve index, rate).
+    pub fn flows_on<'a>(&'a self, pool: usize, plan: &'a Plan) -> impl Iterator<Item = (usize, f64)> + 'a {
+        plan.flows.iter().filter(move |f| f.pool == pool).filter_map(move |f| {
+            let tier = plan.tiers[pool]?;
+            let serve =
+                self.problem.serves.iter().position(|s| s.cell == f.cell && s.pool == pool && s.tier == tier)?;
+            Some((serve, f.rate))
+        })
+    }
+
+    /// Requests per second that one replica of the pool carries at the mix the plan gives it; at its best
+    /// cell when the plan gives it nothing.
+    pub fn replica_capacity(&self, pool: usize, plan: &Plan) -> Option<f64> {
+        let (mut rate, mut load) = (0.0, 0.0);
+        for (serve, flow) in self.flows_on(pool, plan) {
+            rate += flow;
+            load += flow / self.problem.serves[serve].rate;
+        }
+        if load > 0.0 {
+            return Some(rate / load);
+        }
+        self.problem.serves.iter().filter(|s| s.pool == pool).map(|s| s.rate).reduce(f64::max)
+    }
+
+    /// Flow-weighted mean shape of what the plan sends to the pool.
+    pub fn mix(&self, pool: usize, plan: &Plan) -> Option<Shape> {
+        let (mut rate, mut input, mut output) = (0.0, 0.0, 0.0);
+        for flow in plan.flows.iter().filter(|f| f.pool == pool) {
+            let shape = &self.shapes[flow.cell];
+            rate += flow.rate;
+            input += flow.rate * shape.input_tokens;
+            output += flow.rate * shape.output_tokens;
+        }
+        (rate > 0.0).then(|| Shape { input_tokens: input / rate, output_tokens: output / rate })
+    }
+}

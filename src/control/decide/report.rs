@@ -1,0 +1,207 @@
+//! From plan and verdicts to the decision that is published and journaled.
+
+use super::explain::{self, Subject};
+use super::{Answer, problem};
+use crate::control::decision::{
+    AcceleratorUse, ClassDecision, Decision, Latency, ModelDecision, PoolDecision, Route, SolveReport,
+};
+use crate::observe::{Histogram, Observation, PoolObservation, Signal};
+use crate::perf::{Target, latency_at};
+use crate::policy::{Mode, Policy, Promise};
+
+/// Quantile shown for pools whose classes promise no latency.
+const SHOWN_QUANTILE: f64 = 0.95;
+
+pub(super) fn report(policy: &Policy, observation: &Observation, answer: &Answer<'_>, now_seconds: f64) -> Decision {
+    let pools: Vec<PoolDecision> =
+        (0..policy.pools.len()).map(|p| pool_decision(policy, observation, answer, p, now_seconds)).collect();
+    let classes = (0..policy.classes.len()).map(|c| class_decision(policy, observation, answer, c)).collect();
+    let models = (0..policy.models.len()).map(|m| model_decision(policy, answer, m)).collect();
+    let accelerators = (0..policy.accelerators.len()).map(|a| accelerator_use(policy, answer, &pools, a)).collect();
+    let price = |p: usize| policy.pools[p].price_per_hour(&policy.accelerators);
+    let running = |p: usize| f64::from(answer.known.pools[p].current.unwrap_or(0));
+    let (_, solution) = answer.acting;
+    let (_, shadow) = answer.free;
+    Decision {
+        at_seconds: now_seconds,
+        policy: policy.fingerprint.clone(),
+        currency: policy.currency.clone(),
+        current_cost_per_hour: (0..policy.pools.len()).map(|p| price(p) * running(p)).sum(),
+        planned_cost_per_hour: pools.iter().map(|p| p.cost_per_hour).sum(),
+        pools,
+        classes,
+        models,
+        accelerators,
+        solve: SolveReport {
+            solver: solution.solver.clone(),
+            work_units: solution.work_units + if solution == shadow { 0 } else { shadow.work_units },
+            gap: solution.gap,
+            refused: solution.refused,
+        },
+        findings: observation.findings.clone(),
+    }
+}
+
+fn pool_decision(
+    policy: &Policy,
+    observation: &Observation,
+    answer: &Answer<'_>,
+    p: usize,
+    now_seconds: f64,
+) -> PoolDecision {
+    let pool = &policy.pools[p];
+    let known = &answer.known.pools[p];
+    let (built, solution) = answer.source(pool.mode);
+    let verdict = answer.verdicts[p];
+    let absent = PoolObservation::default();
+    let seen = observation.pools.get(p).unwrap_or(&absent);
+    let planned_rate: f64 = solution.plan.flows.iter().filter(|f| f.pool == p).map(|f| f.rate).sum();
+    let (binding, reason) = explain::explain(&Subject { policy, answer, pool: p, verdict, planned_rate });
+    let (ttft, itl) = latencies(policy, answer, p, seen, planned_rate);
+    let used = [seen.ready.age_seconds(now_seconds), seen.arrival_rate.age_seconds(now_seconds)];
+    PoolDecision {
+        namespace: pool.namespace.clone(),
+        pool: pool.name.clone(),
+        model: policy.models[pool.model].served_name.clone(),
+        accelerator: policy.accelerators[pool.accelerator].name.clone(),
+        accelerators_per_replica: pool.accelerators_per_replica,
+        mode: pool.mode,
+        desired: verdict.replicas,
+        planned: answer.planned[p].filter(|_| pool.mode != Mode::Off),
+        ready: known.ready,
+        starting: known.starting,
+        binding,
+        reason,
+        missing: known.missing.clone(),
+        quality: seen.quality(),
+        input_age_seconds: used.into_iter().flatten().reduce(f64::max),
+        evidence: built.replicas[p].evidence,
+        arrival_rate: seen.arrival_rate.value,
+        planned_rate,
+        replica_capacity: built.replica_capacity(p, &solution.plan),
+        running: seen.running.value,
+        waiting: seen.waiting.value,
+        kv_usage: seen.kv_usage.value,
+        ttft,
+        itl,
+        ttft_histogram: seen.ttft.value.clone(),
+        itl_histogram: seen.itl.value.clone(),
+        cost_per_hour: pool.price_per_hour(&policy.accelerators)
+            * f64::from(verdict.replicas.or(known.current).unwrap_or(0)),
+    }
+}
+
+/// TTFT and ITL of a pool at the percentile of the tightest class it may serve.
+fn latencies(
+    policy: &Policy,
+    answer: &Answer<'_>,
+    p: usize,
+    seen: &PoolObservation,
+    planned_rate: f64,
+) -> (Latency, Latency) {
+    let pool = &policy.pools[p];
+    let (built, solution) = answer.source(pool.mode);
+    let (levels, _) = problem::levels(policy, pool.model);
+    let tier = solution.plan.tiers[p].unwrap_or(0);
+    let target = levels.get(tier).copied().unwrap_or(Target::THROUGHPUT);
+    let promised = target.ttft_seconds.is_finite() || target.itl_seconds.is_finite();
+    let quantile = if promised { target.quantile } else { SHOWN_QUANTILE };
+    let replicas = f64::from(solution.plan.replicas[p].max(1));
+    let predicted = built
+        .mix(p, &solution.plan)
+        .and_then(|shape| latency_at(&built.replicas[p], &shape, planned_rate / replicas, quantile));
+    let observed = |signal: &Signal<Histogram>| signal.value.as_ref().and_then(|h| h.quantile(quantile));
+    let latency = |observed_seconds, predicted_seconds: Option<f64>, target: f64| Latency {
+        observed_seconds,
+        predicted_seconds,
+        target_seconds: target.is_finite().then_some(target),
+        quantile: Some(quantile),
+    };
+    (
+        latency(observed(&seen.ttft), predicted.map(|q| q.ttft_seconds), target.ttft_seconds),
+        latency(observed(&seen.itl), predicted.map(|q| q.itl_seconds), target.itl_seconds),
+    )
+}
+
+fn class_decision(policy: &Policy, observation: &Observation, answer: &Answer<'_>, class: usize) -> ClassDecision {
+    let (built, solution) = answer.acting;
+    let cells = || built.problem.cells.iter().enumerate().filter(move |(_, c)| c.class == class);
+    let late = |i: usize| built.infeasible[i];
+    let shortfall = cells().map(|(i, c)| if late(i) { c.rate } else { solution.plan.shortfall[i] }).sum();
+    ClassDecision {
+        class: policy.classes[class].name.clone(),
+        priority: policy.classes[class].priority,
+        promise: policy.classes[class].promise,
+        demand_rate: cells().map(|(_, c)| c.rate).sum(),
+        shortfall_rate: shortfall,
+        attainment: attainment(policy, observation, class),
+        infeasible: cells().filter(|(i, c)| late(*i) && c.rate > 0.0).map(|(_, c)| c.name.clone()).collect(),
+    }
+}
+
+/// Share of the window's requests within each target, the smaller of the two: the servers report the two
+/// latencies apart, so the share within both is at most this.
+fn attainment(policy: &Policy, observation: &Observation, class: usize) -> Option<f64> {
+    let Promise::Latency { ttft_seconds, itl_seconds, .. } = policy.classes[class].promise else { return None };
+    let (mut ttft, mut itl) = (Histogram::default(), Histogram::default());
+    for (pool, seen) in policy.pools.iter().zip(&observation.pools) {
+        if policy.models[pool.model].classes.iter().any(|(c, share)| *c == class && *share > 0.0) {
+            seen.ttft.trusted().into_iter().for_each(|h| ttft.add(h));
+            seen.itl.trusted().into_iter().for_each(|h| itl.add(h));
+        }
+    }
+    let share = |h: &Histogram, target: f64| if target.is_finite() { h.share_at_or_below(target) } else { None };
+    match (share(&ttft, ttft_seconds), share(&itl, itl_seconds)) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn model_decision(policy: &Policy, answer: &Answer<'_>, m: usize) -> ModelDecision {
+    let model = &policy.models[m];
+    let known = &answer.known.models[m];
+    let (built, solution) = answer.acting;
+    let mut routes: Vec<Route> = vec![];
+    for &(class, _) in &model.classes {
+        let demand: f64 = built.problem.cells.iter().filter(|c| c.model == m && c.class == class).map(|c| c.rate).sum();
+        for &p in &model.pools {
+            let rate: f64 = solution
+                .plan
+                .flows
+                .iter()
+                .filter(|f| f.pool == p && built.problem.cells[f.cell].class == class)
+                .map(|f| f.rate)
+                .sum();
+            if rate > 0.0 && demand > 0.0 {
+                routes.push(Route {
+                    class: policy.classes[class].name.clone(),
+                    pool: policy.pools[p].id(),
+                    share: rate / demand,
+                    rate,
+                });
+            }
+        }
+    }
+    ModelDecision {
+        namespace: model.namespace.clone(),
+        model: model.served_name.clone(),
+        offered_rate: known.offered,
+        planned_rate: known.planned_rate(),
+        horizon_seconds: known.horizon_seconds,
+        input_tokens: known.mean.input_tokens,
+        output_tokens: known.mean.output_tokens,
+        routes,
+    }
+}
+
+fn accelerator_use(policy: &Policy, answer: &Answer<'_>, pools: &[PoolDecision], a: usize) -> AcceleratorUse {
+    let on = |p: &usize| policy.pools[*p].accelerator == a;
+    let units = |p: usize, n: Option<u32>| n.unwrap_or(0) * policy.pools[p].accelerators_per_replica;
+    let count = 0..policy.pools.len();
+    AcceleratorUse {
+        accelerator: policy.accelerators[a].name.clone(),
+        stock: policy.accelerators[a].stock,
+        in_use: count.clone().filter(on).map(|p| units(p, answer.known.pools[p].current)).sum(),
+        planned: count.filter(on).map(|p| units(p, pools[p].desired.or(answer.known.pools[p].current))).sum(),
+    }
+}

@@ -1,0 +1,139 @@
+//! The journal: one JSON line a tick with what was seen and what was decided, in files of limited size.
+//!
+//! Every file starts with the state before its first tick, so that each can be replayed on its own.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, State};
+use crate::observe::Observation;
+
+const NAME: &str = "journal";
+
+/// One line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Entry {
+    /// State before the ticks that follow.
+    State(Box<State>),
+    /// One tick.
+    Tick { at_seconds: f64, observation: Box<Observation>, decision: Box<Decision> },
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalLimits {
+    /// Bytes after which a new file is begun.
+    pub file_bytes: u64,
+    /// Files kept, the current one included.
+    pub files: usize,
+}
+
+impl Default for JournalLimits {
+    fn default() -> Self {
+        Self { file_bytes: 64 << 20, files: 4 }
+    }
+}
+
+/// Appends to `journal.jsonl` in a directory; older files are `journal.1.jsonl`, `journal.2.jsonl`, …
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    limits: JournalLimits,
+    file: Option<File>,
+    written: u64,
+}
+
+impl Journal {
+    pub fn new(directory: &Path, limits: JournalLimits) -> Self {
+        Self { directory: directory.to_owned(), limits, file: None, written: 0 }
+    }
+
+    fn path(&self, age: usize) -> PathBuf {
+        match age {
+            0 => self.directory.join(format!("{NAME}.jsonl")),
+            n => self.directory.join(format!("{NAME}.{n}.jsonl")),
+        }
+    }
+
+    /// Append one tick. `before` is the state the decision was made from; it is written only where a file
+    /// begins.
+    ///
+    /// # Errors
+    /// The volume does not take it; the next tick tries again with a new file.
+    pub fn append(&mut self, before: &State, observation: &Observation, decision: &Decision) -> Result<()> {
+        let result = self.try_append(before, observation, decision);
+        if result.is_err() {
+            self.file = None;
+        }
+        result.with_context(|| format!("cannot write the journal in {}", self.directory.display()))
+    }
+
+    fn try_append(&mut self, before: &State, observation: &Observation, decision: &Decision) -> Result<()> {
+        let entry = Entry::Tick {
+            at_seconds: decision.at_seconds,
+            observation: Box::new(observation.clone()),
+            decision: Box::new(decision.clone()),
+        };
+        let line = line(&entry)?;
+        if self.file.is_none() || self.written + line.len() as u64 > self.limits.file_bytes {
+            self.rotate()?;
+            let head = self::line(&Entry::State(Box::new(before.clone())))?;
+            self.write(&head)?;
+        }
+        self.write(&line)
+    }
+
+    fn write(&mut self, line: &[u8]) -> Result<()> {
+        if let Some(file) = self.file.as_mut() {
+            file.write_all(line)?;
+            self.written += line.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<()> {
+        self.file = None;
+        fs::create_dir_all(&self.directory)?;
+        let keep = self.limits.files.max(1);
+        for age in (0..keep).rev() {
+            let from = self.path(age);
+            if from.exists() {
+                if age + 1 >= keep { fs::remove_file(from)? } else { fs::rename(from, self.path(age + 1))? }
+            }
+        }
+        self.file = Some(OpenOptions::new().create(true).append(true).open(self.path(0))?);
+        self.written = 0;
+        Ok(())
+    }
+}
+
+fn line(entry: &Entry) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Read one journal file.
+///
+/// # Errors
+/// The file cannot be read, or a line is no entry (the last line may be cut short by a crash: it is left out).
+pub fn read(path: &Path) -> Result<Vec<Entry>> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines: Vec<String> =
+        BufReader::new(file).lines().collect::<std::io::Result<_>>().with_context(|| path.display().to_string())?;
+    let last = lines.len();
+    let mut entries = Vec::with_capacity(last);
+    for (number, line) in lines.iter().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(entry) => entries.push(entry),
+            Err(_) if number + 1 == last => {}
+            Err(e) => anyhow::bail!("{}:{}: {e}", path.display(), number + 1),
+        }
+    }
+    Ok(entries)
+}

@@ -1,0 +1,63 @@
+//! What survives from one decision to the next.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::demand::{RateMemory, ShapeMemory};
+use crate::observe::RatePoint;
+use crate::perf::CapacityCache;
+use crate::safety::PoolMemory;
+
+/// Version of the stored form; a file of another version is not read.
+pub const STATE_VERSION: u32 = 1;
+
+/// Memory of the loop: everything a decision needs besides policy and observation. Keys are
+/// `namespace/name`, so that an edited policy finds what it still knows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    pub version: u32,
+    pub models: BTreeMap<String, ModelMemory>,
+    pub pools: BTreeMap<String, PoolMemory>,
+    /// Capacities already computed. A pure function of its inputs, so leaving it out of the stored form
+    /// changes no answer.
+    #[serde(skip)]
+    pub capacities: CapacityCache,
+}
+
+/// Memory of one model's demand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelMemory {
+    pub rates: RateMemory,
+    pub shapes: ShapeMemory,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            version: STATE_VERSION,
+            models: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            capacities: CapacityCache::default(),
+        }
+    }
+}
+
+impl State {
+    /// A copy to fall back on, without the remembered capacities.
+    pub fn checkpoint(&self) -> Self {
+        Self {
+            version: self.version,
+            models: self.models.clone(),
+            pools: self.pools.clone(),
+            capacities: CapacityCache::default(),
+        }
+    }
+
+    /// Put remembered rates of the past before what is known, by model.
+    pub fn fill_back(&mut self, history: BTreeMap<String, Vec<RatePoint>>) {
+        for (model, points) in history {
+            self.models.entry(model).or_default().rates.fill_back(points);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What was wanted and said of one pool before.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// Wants kept at most, whatever the dwell: a day at one per 15 s would be 5,760.
+const MOST_WANTS: usize = 6_000;
+
+/// What a pool remembers between two decisions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PoolMemory {
+    /// The number said last.
+    pub published: Option<u32>,
+    /// (time, replicas wanted by the plan) over the dwell, oldest first.
+    pub wants: VecDeque<(f64, u32)>,
+    /// Since when wants are remembered without a gap.
+    pub wants_since: Option<f64>,
+    /// Since when more replicas are wanted than are ready.
+    pub growing_since: Option<f64>,
+    /// KV-cache capacity of one replica as a server reported it, tokens.
+    pub kv_tokens: Option<f64>,
+    /// Share of prompt tokens found in the prefix cache, smoothed.
+    pub prefix_hit_ratio: Option<f64>,
+}
+
+impl PoolMemory {
+    /// Remember what the plan wanted; forgets what is older than the dwell.
+    pub fn want(&mut self, now_seconds: f64, replicas: u32, dwell_seconds: f64) {
+        self.wants_since.get_or_insert(now_seconds);
+        while self.wants.front().is_some_and(|(t, _)| *t < now_seconds - dwell_seconds)
+            || self.wants.len() >= MOST_WANTS
+        {
+            self.wants.pop_front();
+        }
+        self.wants.push_back((now_seconds, replicas));
+    }
+
+    /// A tick without a plan breaks the series: dwell starts again.
+    pub fn interrupt(&mut self) {
+        self.wants.clear();
+        self.wants_since = None;
+    }
+
+    /// The most that was wanted over the dwell, `None` while the dwell is not yet over.
+    pub fn most_wanted(&self, now_seconds: f64, dwell_seconds: f64) -> Option<u32> {
+        let since = self.wants_since?;
+        (now_seconds - since >= dwell_seconds).then(|| self.wants.iter().map(|(_, n)| *n).max()).flatten()
+    }
+}
