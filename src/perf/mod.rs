@@ -4,19 +4,18 @@
 //! memory) to latencies at a quantile and to the highest rate within targets. It knows no policy, no
 //! cluster, no clock.
 
+mod architecture;
 mod capacity;
+mod hardware;
 mod iteration;
 mod parameters;
 mod queue;
+mod roofline;
 
+pub use architecture::{Architecture, NumberFormat, architecture, known_architectures};
 pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, latency_at};
+pub use hardware::{DataSheet, data_sheet, known_accelerators};
 pub use iteration::{Iteration, Service};
 pub use parameters::{Evidence, Limits, Parameters, Shape};
 pub use queue::{Chain, Quantiles, SteadyState};
-
-/// Placeholder until the data sheets land.
-#[derive(Clone, Debug)]
-pub struct DataSheet;
-/// Placeholder until the architectures land.
-#[derive(Clone, Debug)]
-pub struct Architecture;
+pub use roofline::{Estimate, EstimateError, estimate};
