@@ -13,3 +13,4 @@ pub mod perf;
 pub mod plan;
 pub mod policy;
 pub mod safety;
+pub mod simulate;

@@ -1,6 +1,8 @@
 //! The policy after every check: indices instead of names, seconds instead of text, nothing missing.
 //! The rest of the program sees only this.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::schema::{Engine, Mode, Role};
@@ -70,6 +72,8 @@ pub struct Model {
     pub pools: Vec<usize>,
     /// (input tokens, output tokens) to assume until requests were measured.
     pub expected_shape: Option<(f64, f64)>,
+    /// Annotations of the document; the demo reads its traffic from them.
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]

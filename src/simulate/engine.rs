@@ -1,0 +1,432 @@
+//! One replica: a continuous-batching engine, iteration by iteration, without a clock.
+//!
+//! Every iteration computes one token for each decoding request and spends the rest of its token budget
+//! on prompt chunks; it lasts `alpha + beta x tokens computed + gamma x KV tokens read`. KV memory is
+//! finite: a request is admitted only when its whole prompt fits, and when the decodes outgrow the memory
+//! the latest request of the lowest priority is thrown out and computed again later. An iteration costs
+//! constant time however many requests decode: their ends are known in advance as iteration numbers.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::meters::{Meter, Meters};
+use super::workload::Request;
+use crate::perf::{Limits, Parameters};
+
+/// What an engine is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EngineSpec {
+    /// What the server really does, error included.
+    pub parameters: Parameters,
+    pub limits: Limits,
+    /// KV memory, tokens.
+    pub kv_tokens: u64,
+    /// Every iteration's time is multiplied by a factor within ± this share.
+    pub noise: f64,
+}
+
+/// One request that left the fleet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Completion {
+    pub request: Request,
+    /// Last token, or failure, seconds since the start of the run.
+    pub finish_seconds: f64,
+    /// First token minus arrival at the gateway; `None` for a failed request.
+    pub ttft_seconds: Option<f64>,
+    /// (last token - first token) / (output tokens - 1); `None` for one token or a failed request.
+    pub itl_seconds: Option<f64>,
+}
+
+impl Completion {
+    /// A request that was refused at `now_seconds`.
+    pub fn failed(request: Request, now_seconds: f64) -> Self {
+        Self { request, finish_seconds: now_seconds, ttft_seconds: None, itl_seconds: None }
+    }
+}
+
+/// A continuous-batching engine; see the module.
+#[derive(Debug)]
+pub struct Engine {
+    spec: EngineSpec,
+    rng: ChaCha8Rng,
+    now_seconds: f64,
+    idle_since_seconds: f64,
+    /// Finished iterations.
+    iteration: u64,
+    flight: Option<Flight>,
+    /// Waiting requests: higher priority first, then in the order of submission.
+    waiting: BTreeMap<(Reverse<i32>, u64), Sequence>,
+    submitted: u64,
+    /// Requests in execution by the order of their admission.
+    running: BTreeMap<u64, Sequence>,
+    admitted: u64,
+    /// Running requests whose prompt is not computed yet, in the order of admission.
+    prefilling: Vec<u64>,
+    /// (iteration of the last token, order of admission) of the decoding requests.
+    ends: BTreeSet<(u64, u64)>,
+    /// KV tokens of the decoding requests.
+    decode_context: u64,
+    /// KV tokens held or promised to a prompt that is being computed.
+    reserved: u64,
+    meters: Meters,
+    done: Vec<Completion>,
+}
+
+/// The iteration that is being computed.
+#[derive(Debug)]
+struct Flight {
+    end_seconds: f64,
+    duration_seconds: f64,
+    /// Tokens of each prompt computed in it.
+    chunks: Vec<(u64, u64)>,
+}
+
+/// One request inside the engine.
+#[derive(Debug)]
+struct Sequence {
+    request: Request,
+    /// Order of submission.
+    ticket: u64,
+    submitted_seconds: f64,
+    scheduled_seconds: Option<f64>,
+    first_token_seconds: Option<f64>,
+    last_token_seconds: f64,
+    /// Tokens to compute before the next token can come: the prompt, after a preemption also the answer so far.
+    prefill_target: u64,
+    prefilled: u64,
+    /// Answer tokens made before decoding (re)started, the one from the prefill included.
+    produced: u64,
+    /// Iteration after which it began to decode.
+    decoding_since: Option<u64>,
+    preemptions: u32,
+}
+
+impl Sequence {
+    fn new(request: Request, ticket: u64, now_seconds: f64) -> Self {
+        Self {
+            request,
+            ticket,
+            submitted_seconds: now_seconds,
+            scheduled_seconds: None,
+            first_token_seconds: None,
+            last_token_seconds: now_seconds,
+            prefill_target: u64::from(request.input_tokens),
+            prefilled: 0,
+            produced: 0,
+            decoding_since: None,
+            preemptions: 0,
+        }
+    }
+
+    /// Decode steps done since decoding (re)started.
+    fn steps(&self, iteration: u64) -> u64 {
+        self.decoding_since.map_or(0, |since| iteration - since)
+    }
+
+    fn key(&self) -> (Reverse<i32>, u64) {
+        (Reverse(self.request.priority), self.ticket)
+    }
+}
+
+impl Engine {
+    /// An idle engine that starts at `now_seconds`.
+    pub fn new(spec: EngineSpec, rng: ChaCha8Rng, now_seconds: f64) -> Self {
+        Self {
+            spec,
+            rng,
+            now_seconds,
+            idle_since_seconds: now_seconds,
+            iteration: 0,
+            flight: None,
+            waiting: BTreeMap::new(),
+            submitted: 0,
+            running: BTreeMap::new(),
+            admitted: 0,
+            prefilling: Vec::new(),
+            ends: BTreeSet::new(),
+            decode_context: 0,
+            reserved: 0,
+            meters: Meters::default(),
+            done: Vec::new(),
+        }
+    }
+
+    /// Hand over a request at `now_seconds`, up to which the engine was advanced. A request that can
+    /// never fit into the KV memory fails at once, as a server refuses it.
+    pub fn submit(&mut self, request: Request, now_seconds: f64) {
+        let peak_tokens = u64::from(request.input_tokens) + u64::from(request.output_tokens.max(1)) - 1;
+        if peak_tokens > self.spec.kv_tokens || request.input_tokens == 0 {
+            self.meters.failed += 1;
+            self.done.push(Completion::failed(request, now_seconds));
+            return;
+        }
+        let sequence = Sequence::new(request, self.submitted, now_seconds);
+        self.submitted += 1;
+        self.waiting.insert(sequence.key(), sequence);
+    }
+
+    /// Compute all iterations that end at or before `to_seconds`.
+    pub fn advance(&mut self, to_seconds: f64) {
+        loop {
+            if self.flight.is_none() && !self.schedule() {
+                self.now_seconds = self.now_seconds.max(to_seconds);
+                return;
+            }
+            match self.flight.take_if(|flight| flight.end_seconds <= to_seconds) {
+                Some(flight) => self.complete(&flight),
+                None => return,
+            }
+        }
+    }
+
+    /// Choose what the next iteration computes; false when there is nothing to do.
+    fn schedule(&mut self) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            return false;
+        }
+        let preempted = self.make_room_for_decodes();
+        let decodes = self.ends.len() as u64;
+        let mut budget = u64::from(self.spec.limits.max_num_batched_tokens.max(1)).saturating_sub(decodes);
+        let mut read_tokens = self.decode_context + decodes;
+        let mut chunks = Vec::new();
+        for &order in &self.prefilling {
+            if let Some(sequence) = self.running.get(&order) {
+                read_tokens += take_chunk(order, sequence, &mut budget, &mut chunks);
+            }
+        }
+        if !preempted {
+            read_tokens += self.admit(&mut budget, &mut chunks);
+        }
+        let computed = decodes + chunks.iter().map(|(_, tokens)| tokens).sum::<u64>();
+        let Parameters { alpha_seconds, beta_seconds_per_token, gamma_seconds_per_token } = self.spec.parameters;
+        let work = beta_seconds_per_token * computed as f64 + gamma_seconds_per_token * read_tokens as f64;
+        let duration_seconds = (alpha_seconds + work) * self.noise_factor();
+        self.meters.observe(Meter::Iteration, computed as f64);
+        self.flight = Some(Flight { end_seconds: self.now_seconds + duration_seconds, duration_seconds, chunks });
+        true
+    }
+
+    fn noise_factor(&mut self) -> f64 {
+        if self.spec.noise > 0.0 { 1.0 + self.spec.noise * (2.0 * self.rng.random::<f64>() - 1.0) } else { 1.0 }
+    }
+
+    /// Admit waiting requests while sequences, budget and memory last. Returns the KV tokens their chunks read.
+    fn admit(&mut self, budget: &mut u64, chunks: &mut Vec<(u64, u64)>) -> u64 {
+        let Limits { max_num_seqs, max_num_batched_tokens } = self.spec.limits;
+        // every running request must get its decode token out of one iteration's budget
+        let most_running = max_num_seqs.min(max_num_batched_tokens).max(1) as usize;
+        let mut read_tokens = 0;
+        while *budget > 0 && self.running.len() < most_running {
+            let Some(head) = self.waiting.first_entry() else { break };
+            let next_decodes = self.ends.len() as u64;
+            if self.reserved + head.get().prefill_target + next_decodes > self.spec.kv_tokens {
+                break;
+            }
+            let mut sequence = head.remove();
+            self.reserved += sequence.prefill_target;
+            sequence.scheduled_seconds.get_or_insert(self.now_seconds);
+            let order = self.admitted;
+            self.admitted += 1;
+            read_tokens += take_chunk(order, &sequence, budget, chunks);
+            self.prefilling.push(order);
+            self.running.insert(order, sequence);
+        }
+        read_tokens
+    }
+
+    /// Throw requests out until every decoding one has room for its next token; true if any had to go.
+    fn make_room_for_decodes(&mut self) -> bool {
+        let mut preempted = false;
+        while self.reserved + self.ends.len() as u64 > self.spec.kv_tokens && self.running.len() > 1 {
+            let victim = self.running.iter().min_by_key(|(order, s)| (s.request.priority, Reverse(**order)));
+            let Some(order) = victim.map(|(order, _)| *order) else { break };
+            self.preempt(order);
+            preempted = true;
+        }
+        preempted
+    }
+
+    fn preempt(&mut self, order: u64) {
+        let Some(mut sequence) = self.running.remove(&order) else { return };
+        self.release(order, &sequence);
+        sequence.produced += sequence.steps(self.iteration);
+        if sequence.produced > 0 {
+            sequence.prefill_target = u64::from(sequence.request.input_tokens) + sequence.produced;
+            if sequence.decoding_since.is_some() {
+                sequence.last_token_seconds = self.now_seconds;
+            }
+        }
+        sequence.decoding_since = None;
+        sequence.prefilled = 0;
+        sequence.preemptions += 1;
+        self.meters.preemptions += 1;
+        self.waiting.insert(sequence.key(), sequence);
+    }
+
+    /// Give back the memory of a request that leaves the running ones.
+    fn release(&mut self, order: u64, sequence: &Sequence) {
+        if let Some(since) = sequence.decoding_since {
+            let context = sequence.prefill_target + sequence.steps(self.iteration);
+            self.decode_context -= context;
+            self.reserved -= context;
+            let left = u64::from(sequence.request.output_tokens) - sequence.produced;
+            self.ends.remove(&(since + left, order));
+        } else {
+            self.reserved -= sequence.prefill_target;
+            self.prefilling.retain(|o| *o != order);
+        }
+    }
+
+    /// The iteration is over: one token for every decoding request, progress for the prompts.
+    fn complete(&mut self, flight: &Flight) {
+        self.now_seconds = flight.end_seconds;
+        self.iteration += 1;
+        let decodes = self.ends.len() as u64;
+        self.decode_context += decodes;
+        self.reserved += decodes;
+        self.meters.generation_tokens += decodes;
+        if decodes > 0 {
+            self.meters.observe_times(Meter::Gap, flight.duration_seconds, decodes);
+        }
+        while let Some(&(end, order)) = self.ends.first()
+            && end <= self.iteration
+        {
+            self.finish(order);
+        }
+        for &(order, tokens) in &flight.chunks {
+            let Some(sequence) = self.running.get_mut(&order) else { continue };
+            sequence.prefilled += tokens;
+            if sequence.prefilled == sequence.prefill_target {
+                self.prompt_computed(order);
+            }
+        }
+        if self.running.is_empty() && self.waiting.is_empty() {
+            self.idle_since_seconds = self.now_seconds;
+        }
+    }
+
+    /// The last chunk of a prompt yields a token: the first, or the next one after a preemption.
+    fn prompt_computed(&mut self, order: u64) {
+        let Some(sequence) = self.running.get_mut(&order) else { return };
+        if sequence.first_token_seconds.is_none() {
+            sequence.first_token_seconds = Some(self.now_seconds);
+            self.meters.observe(Meter::Ttft, self.now_seconds - sequence.submitted_seconds);
+            self.meters.prompt_tokens += u64::from(sequence.request.input_tokens);
+        } else {
+            self.meters.observe(Meter::Gap, self.now_seconds - sequence.last_token_seconds);
+        }
+        self.meters.generation_tokens += 1;
+        sequence.last_token_seconds = self.now_seconds;
+        sequence.produced += 1;
+        sequence.decoding_since = Some(self.iteration);
+        let left = u64::from(sequence.request.output_tokens).saturating_sub(sequence.produced);
+        self.decode_context += sequence.prefill_target;
+        self.ends.insert((self.iteration + left, order));
+        self.prefilling.retain(|o| *o != order);
+        if left == 0 {
+            self.finish(order);
+        }
+    }
+
+    fn finish(&mut self, order: u64) {
+        let Some(sequence) = self.running.remove(&order) else { return };
+        self.release(order, &sequence);
+        let Sequence { request, submitted_seconds, .. } = sequence;
+        let now = self.now_seconds;
+        let first = sequence.first_token_seconds.unwrap_or(now);
+        let scheduled = sequence.scheduled_seconds.unwrap_or(submitted_seconds);
+        let gaps = request.output_tokens.saturating_sub(1);
+        let itl_seconds = (gaps > 0).then(|| (now - first) / f64::from(gaps));
+        self.done.push(Completion {
+            request,
+            finish_seconds: now,
+            ttft_seconds: Some(first - request.arrival_seconds),
+            itl_seconds,
+        });
+        self.meters.finished += 1;
+        for (meter, value) in [
+            (Meter::Prompt, f64::from(request.input_tokens)),
+            (Meter::Generation, f64::from(request.output_tokens)),
+            (Meter::Answers, 1.0),
+            // the server counts a zero for an answer of one token
+            (Meter::Tpot, itl_seconds.unwrap_or(0.0)),
+            (Meter::EndToEnd, now - submitted_seconds),
+            (Meter::HttpFine, now - submitted_seconds),
+            (Meter::HttpCoarse, now - submitted_seconds),
+            (Meter::Queue, scheduled - submitted_seconds),
+            (Meter::Inference, now - scheduled),
+            (Meter::Prefill, first - scheduled),
+            (Meter::Decode, now - first),
+            (Meter::Preemptions, f64::from(sequence.preemptions)),
+        ] {
+            self.meters.observe(meter, value);
+        }
+    }
+
+    /// Requests in execution.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Requests that wait for execution.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests inside.
+    pub fn outstanding(&self) -> usize {
+        self.running.len() + self.waiting.len()
+    }
+
+    /// Requests inside, each with the time of its first token.
+    pub fn unfinished(&self) -> impl Iterator<Item = (&Request, Option<f64>)> {
+        self.running.values().chain(self.waiting.values()).map(|s| (&s.request, s.first_token_seconds))
+    }
+
+    /// KV tokens in use.
+    pub fn kv_tokens_used(&self) -> u64 {
+        let prompts = self.prefilling.iter().filter_map(|order| self.running.get(order));
+        self.decode_context + prompts.map(|s| s.prefilled).sum::<u64>()
+    }
+
+    /// KV memory in use, 0..=1.
+    pub fn kv_usage(&self) -> f64 {
+        self.kv_tokens_used() as f64 / self.spec.kv_tokens.max(1) as f64
+    }
+
+    /// Time of the last finished request, or of the start, seconds.
+    pub fn idle_since_seconds(&self) -> f64 {
+        self.idle_since_seconds
+    }
+
+    /// Requests that left since the last call, in the order of leaving.
+    pub fn take_completions(&mut self) -> Vec<Completion> {
+        std::mem::take(&mut self.done)
+    }
+
+    pub fn spec(&self) -> &EngineSpec {
+        &self.spec
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+}
+
+/// Give a prompt its part of the budget. Returns the KV tokens that computing it reads: its whole
+/// context up to the end of the chunk.
+fn take_chunk(order: u64, sequence: &Sequence, budget: &mut u64, chunks: &mut Vec<(u64, u64)>) -> u64 {
+    let tokens = (*budget).min(sequence.prefill_target - sequence.prefilled);
+    if tokens == 0 {
+        return 0;
+    }
+    *budget -= tokens;
+    chunks.push((order, tokens));
+    sequence.prefilled + tokens
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! A fleet that exists only in this process: engines, pools, gateway, request traces, real HTTP.
+//!
+//! This room owns the simulated world: what a replica does with requests, when it is ready, what it
+//! prints on its metrics page and how HPA would follow the published number. It takes its truth from the
+//! policy's performance parameters plus a seeded error, so that prediction and reality differ as they do
+//! in life. It may know `policy`, `perf` and the decision's routes; it never plans. Time is a parameter:
+//! seconds since the start of the run. Same policy, same traces, same seed: same requests, to the bit.
+
+mod account;
+mod engine;
+mod exposition;
+mod fleet;
+mod hpa;
+mod http;
+mod meters;
+mod pool;
+mod router;
+mod scenario;
+mod seed;
+mod trace;
+mod workload;
+
+pub use account::{ClassSnapshot, MinuteLoad, PoolSnapshot, Snapshot};
+pub use engine::{Completion, Engine, EngineSpec};
+pub use fleet::{Fleet, FleetOptions, ListedReplica, ReplicaId};
+pub use hpa::{HpaFollower, hpa_desired, parse_quantity_milli};
+pub use http::{FleetServer, SharedFleet};
+pub use router::RouteShares;
+pub use scenario::{Scenario, ScenarioError, TRACE_SECONDS};
+pub use trace::{Trace, TraceError, TraceRow};
+pub use workload::{Replay, Request, Workload, WorkloadError};

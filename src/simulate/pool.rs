@@ -1,0 +1,184 @@
+//! One pool of the simulated fleet and its replicas: names, start-up, what one replica can hold.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::engine::{Engine, EngineSpec};
+use super::exposition::{BLOCK_TOKENS, Page};
+use super::fleet::{FleetOptions, ReplicaId};
+use super::seed;
+use crate::policy::{self, Policy, Promise, Role};
+
+/// Letters of the random parts of pod names, as Kubernetes uses them.
+const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Shape assumed where the policy names none, tokens.
+const DEFAULT_SHAPE: (f64, f64) = (1024.0, 256.0);
+
+/// Where a replica is in its life.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Phase {
+    Starting { ready_seconds: f64 },
+    Ready,
+    Draining { since_seconds: f64 },
+}
+
+#[derive(Debug)]
+pub struct Replica {
+    pub id: ReplicaId,
+    pub pod: String,
+    pub phase: Phase,
+    pub engine: Engine,
+    /// Since when it costs money, seconds of the run.
+    pub created_seconds: f64,
+}
+
+#[derive(Debug)]
+pub struct Pool {
+    /// `namespace/name`.
+    pub id: String,
+    pub namespace: String,
+    /// Name of the scale target.
+    pub deployment: String,
+    pub model: usize,
+    pub accelerator: usize,
+    pub accelerators_per_replica: u32,
+    pub price_per_hour: f64,
+    /// Whether it serves whole requests.
+    pub serves: bool,
+    /// Requests at once that one replica holds within the tightest ITL target, by the planner's figures.
+    pub capability: f64,
+    pub page: Arc<Page>,
+    /// Replicas asked for.
+    pub wanted: u32,
+    /// In the order of their start.
+    pub replicas: Vec<Replica>,
+    spec: EngineSpec,
+    startup_seconds: f64,
+    startup_spread: f64,
+    seed: u64,
+    rng: ChaCha8Rng,
+    hash: String,
+}
+
+impl Pool {
+    pub fn new(policy: &Policy, index: usize, options: &FleetOptions) -> Self {
+        let pool = &policy.pools[index];
+        let id = pool.id();
+        let mut rng = seed::rng(options.seed, &format!("pool {id}"), 0);
+        let factor = 1.0 + options.error * (2.0 * rng.random::<f64>() - 1.0);
+        let kv_tokens = (pool.kv_tokens.max(0.0) as u64 / BLOCK_TOKENS).max(1) * BLOCK_TOKENS;
+        let spec = EngineSpec {
+            parameters: pool.parameters.slowed(factor),
+            limits: pool.limits,
+            kv_tokens,
+            noise: options.noise,
+        };
+        let hash = random_name(&mut rng, 10);
+        Self {
+            namespace: pool.namespace.clone(),
+            deployment: pool.target.name.clone(),
+            model: pool.model,
+            accelerator: pool.accelerator,
+            accelerators_per_replica: pool.accelerators_per_replica,
+            price_per_hour: pool.price_per_hour(&policy.accelerators),
+            serves: pool.role == Role::Both,
+            capability: capability(policy, pool),
+            page: Arc::new(Page::new(&policy.models[pool.model].served_name, kv_tokens)),
+            wanted: 0,
+            replicas: Vec::new(),
+            spec,
+            startup_seconds: pool.startup_seconds,
+            startup_spread: options.startup_spread,
+            seed: options.seed,
+            rng,
+            hash,
+            id,
+        }
+    }
+
+    /// What its servers really do, error included.
+    pub fn spec(&self) -> &EngineSpec {
+        &self.spec
+    }
+
+    /// A new replica, created at `now_seconds`.
+    pub fn start(&mut self, id: ReplicaId, now_seconds: f64, at_once: bool) {
+        let suffix = loop {
+            let name = random_name(&mut self.rng, 5);
+            if self.replicas.iter().all(|r| !r.pod.ends_with(&name)) {
+                break name;
+            }
+        };
+        let stretch = 1.0 + self.startup_spread * (2.0 * self.rng.random::<f64>() - 1.0);
+        let (ready_seconds, phase) = if at_once {
+            (now_seconds, Phase::Ready)
+        } else {
+            let ready_seconds = now_seconds + self.startup_seconds * stretch;
+            (ready_seconds, Phase::Starting { ready_seconds })
+        };
+        // its noise depends on the pod's name, hence on the pool's own stream only
+        let pod = format!("{}-{}-{suffix}", self.deployment, self.hash);
+        let noise = seed::rng(self.seed, &format!("engine {}/{pod}", self.namespace), 0);
+        let engine = Engine::new(self.spec, noise, ready_seconds);
+        self.replicas.push(Replica { id, pod, phase, engine, created_seconds: now_seconds });
+    }
+
+    pub fn count(&self, is: impl Fn(&Phase) -> bool) -> u32 {
+        self.replicas.iter().filter(|r| is(&r.phase)).count() as u32
+    }
+
+    pub fn ready(&self) -> u32 {
+        self.count(|p| *p == Phase::Ready)
+    }
+
+    pub fn starting(&self) -> u32 {
+        self.count(|p| matches!(p, Phase::Starting { .. }))
+    }
+
+    pub fn draining(&self) -> u32 {
+        self.count(|p| matches!(p, Phase::Draining { .. }))
+    }
+
+    /// The replica to take away next: the newest starting one, else the least loaded ready one (the
+    /// newest among equals).
+    pub fn victim(&self) -> Option<usize> {
+        let position = |of: fn(&Phase) -> bool| self.replicas.iter().rposition(|r| of(&r.phase));
+        position(|p| matches!(p, Phase::Starting { .. })).or_else(|| {
+            let ready = self.replicas.iter().enumerate().filter(|(_, r)| r.phase == Phase::Ready);
+            ready.min_by_key(|(i, r)| (r.engine.outstanding(), std::cmp::Reverse(*i))).map(|(i, _)| i)
+        })
+    }
+
+    /// Requests at a replica if it got one more, relative to what it can hold; 1 is full.
+    pub fn load(&self, replica: &Replica) -> f64 {
+        (replica.engine.outstanding() + 1) as f64 / self.capability
+    }
+}
+
+/// Requests at once that one replica holds within the tightest ITL target of its model's classes: the
+/// batch at which an iteration of the additive model lasts that long, limited by sequences and KV memory.
+fn capability(policy: &Policy, pool: &policy::Pool) -> f64 {
+    let model = &policy.models[pool.model];
+    let (input, output) = model.expected_shape.unwrap_or(DEFAULT_SHAPE);
+    let targets = model.classes.iter().filter_map(|(class, _)| match policy.classes[*class].promise {
+        Promise::Latency { itl_seconds, .. } => Some(itl_seconds),
+        Promise::Deadline { .. } => None,
+    });
+    let target = targets.fold(f64::INFINITY, f64::min);
+    let p = &pool.parameters;
+    let chunks = (input / f64::from(pool.limits.max_num_batched_tokens.max(1))).ceil().max(1.0);
+    let prefill = (p.beta_seconds_per_token + p.gamma_seconds_per_token * (chunks + 1.0) / 2.0) * input;
+    let context = input + (output + 1.0) / 2.0;
+    let decode = (p.beta_seconds_per_token + p.gamma_seconds_per_token * context) * output;
+    let per_request = (prefill + decode) / (chunks + output);
+    let by_latency = if per_request > 0.0 { (target - p.alpha_seconds) / per_request } else { f64::INFINITY };
+    let by_memory = pool.kv_tokens / (input + output / 2.0);
+    by_latency.min(by_memory).min(f64::from(pool.limits.max_num_seqs)).max(1.0)
+}
+
+fn random_name(rng: &mut ChaCha8Rng, length: usize) -> String {
+    (0..length).map(|_| char::from(NAME_LETTERS[rng.random_range(0..NAME_LETTERS.len())])).collect()
+}

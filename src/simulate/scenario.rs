@@ -1,0 +1,229 @@
+//! Which traffic a policy's models get, and the fleet that would be bought for its peak.
+
+use std::sync::Arc;
+
+use super::trace::{Trace, TraceError};
+use super::workload::{Replay, Workload, WorkloadError};
+use crate::control::{GivenDemand, Sizing, State, size};
+use crate::demand::{Bucket, ShapeMemory};
+use crate::observe::Histogram;
+use crate::policy::{Policy, Promise};
+
+/// Annotation of a ServedModel: `conversation` or `code`.
+pub const TRACE_ANNOTATION: &str = "poolwright.dev/demo-trace";
+/// Annotation of a ServedModel: how many times the trace's requests are played at once.
+pub const SCALE_ANNOTATION: &str = "poolwright.dev/demo-scale";
+
+/// Length of both traces, and of the window that a static fleet is sized for, seconds.
+pub const TRACE_SECONDS: f64 = 3600.0;
+/// Models that play the same trace begin this much apart, seconds of the trace.
+const STAGGER_SECONDS: f64 = 420.0;
+/// Scales tried, largest first, for a policy that names none.
+const SCALES: [f64; 12] = [16.0, 12.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.03];
+/// Share of the whole stock's price that the peak of a policy without scales may cost.
+const STOCK_SHARE: f64 = 0.6;
+/// Upper bounds of the histograms from which shapes are read; those of the model servers.
+const LENGTHS: [f64; 16] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
+
+/// The traffic of a run.
+#[derive(Debug)]
+pub struct Scenario {
+    plays: Vec<Play>,
+    seed: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Play {
+    trace: Arc<Trace>,
+    model: usize,
+    scale: f64,
+    start_seconds: f64,
+}
+
+/// Why a policy cannot be played.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    #[error("model {model}: annotation {annotation} is `{value}`, expected {expected}")]
+    Annotation { model: String, annotation: &'static str, value: String, expected: &'static str },
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+}
+
+impl Scenario {
+    /// Traffic for every model: what its annotations say, else the code trace for models with deadlines
+    /// only and the conversation trace for the others, scaled to the stock.
+    ///
+    /// # Errors
+    /// An annotation is wrong.
+    pub fn new(policy: &Policy, seed: u64) -> Result<Self, ScenarioError> {
+        let traces = [Arc::new(Trace::conversation()?), Arc::new(Trace::code()?)];
+        let mut played = [0u32; 2];
+        let mut plays = vec![];
+        let mut any_given = false;
+        for (model, resolved) in policy.models.iter().enumerate() {
+            let batch_only =
+                resolved.classes.iter().all(|&(c, _)| matches!(policy.classes[c].promise, Promise::Deadline { .. }));
+            let which = match resolved.annotations.get(TRACE_ANNOTATION).map(String::as_str) {
+                None => usize::from(batch_only),
+                Some("conversation") => 0,
+                Some("code") => 1,
+                Some(other) => {
+                    return Err(wrong(resolved.id(), TRACE_ANNOTATION, other, "`conversation` or `code`"));
+                }
+            };
+            let scale = match resolved.annotations.get(SCALE_ANNOTATION) {
+                None => None,
+                Some(text) => match text.parse::<f64>() {
+                    Ok(scale) if scale > 0.0 && scale <= 1000.0 => Some(scale),
+                    _ => return Err(wrong(resolved.id(), SCALE_ANNOTATION, text, "a number above 0 and up to 1000")),
+                },
+            };
+            any_given |= scale.is_some();
+            let start_seconds = f64::from(played[which]) * STAGGER_SECONDS;
+            played[which] += 1;
+            plays.push(Play { trace: Arc::clone(&traces[which]), model, scale: scale.unwrap_or(1.0), start_seconds });
+        }
+        let mut scenario = Self { plays, seed };
+        if !any_given {
+            scenario.fit_to_stock(policy)?;
+        }
+        Ok(scenario)
+    }
+
+    /// The largest scale whose peak stays within a share of the stock.
+    fn fit_to_stock(&mut self, policy: &Policy) -> Result<(), ScenarioError> {
+        let whole: f64 = policy.accelerators.iter().map(|a| a.price_per_hour * f64::from(a.stock)).sum();
+        for scale in SCALES {
+            self.plays.iter_mut().for_each(|p| p.scale = scale);
+            let peak = self.static_fleet(policy, TRACE_SECONDS)?;
+            if peak.shortfall_rate <= 0.0 && peak.cost_per_hour <= STOCK_SHARE * whole {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The requests, as endless iterators.
+    ///
+    /// # Errors
+    /// A scale is out of range.
+    pub fn workloads(&self, policy: &Policy) -> Result<Vec<Workload>, ScenarioError> {
+        self.plays
+            .iter()
+            .map(|play| {
+                let replay = Replay {
+                    scale: play.scale,
+                    start_seconds: play.start_seconds,
+                    seed: self.seed,
+                    ..Replay::default()
+                };
+                Ok(Workload::new(Arc::clone(&play.trace), play.model, policy, replay)?)
+            })
+            .collect()
+    }
+
+    /// What the planner would buy for the busiest minute of the first `seconds`: it is asked for every
+    /// minute, with the true rates and lengths and no reserve for what may come, and the dearest answer
+    /// is the static fleet. Batch work is averaged over half its deadline, as in the daemon.
+    ///
+    /// # Errors
+    /// A scale is out of range.
+    pub fn static_fleet(&self, policy: &Policy, seconds: f64) -> Result<Sizing, ScenarioError> {
+        let (buckets, minutes) = self.true_demand(policy, seconds)?;
+        let mut state = State::default();
+        let mut dearest: Option<Sizing> = None;
+        for minute in 0..minutes.first().map_or(0, |m| m.first().map_or(0, Vec::len)) {
+            let demands: Vec<GivenDemand> = (0..policy.models.len())
+                .map(|m| GivenDemand {
+                    classes: class_rates(policy, m, &minutes[m], minute),
+                    buckets: buckets[m].clone(),
+                })
+                .collect();
+            let sizing = size(policy, &demands, &mut state);
+            if dearest.as_ref().is_none_or(|d| sizing.cost_per_hour > d.cost_per_hour) {
+                dearest = Some(sizing);
+            }
+        }
+        Ok(dearest.unwrap_or(Sizing { replicas: vec![0; policy.pools.len()], cost_per_hour: 0.0, shortfall_rate: 0.0 }))
+    }
+
+    /// Shape buckets of every model, and requests by model, class of the model and minute.
+    #[allow(clippy::type_complexity)] // two tables that are read once, right above
+    fn true_demand(
+        &self,
+        policy: &Policy,
+        seconds: f64,
+    ) -> Result<(Vec<Vec<Bucket>>, Vec<Vec<Vec<f64>>>), ScenarioError> {
+        let length = (seconds / 60.0).ceil().max(1.0) as usize;
+        let mut shapes = vec![];
+        let mut minutes = vec![];
+        for workload in self.workloads(policy)? {
+            let model = &policy.models[workload.model()];
+            let mut counts = vec![vec![0.0; length]; model.classes.len()];
+            let (mut input, mut output) = (Lengths::default(), Lengths::default());
+            for request in workload.take_while(|r| r.arrival_seconds < seconds) {
+                let class = model.classes.iter().position(|(c, _)| *c == request.class).unwrap_or(0);
+                counts[class][((request.arrival_seconds / 60.0) as usize).min(length - 1)] += 1.0;
+                input.add(f64::from(request.input_tokens));
+                output.add(f64::from(request.output_tokens));
+            }
+            let mut memory = ShapeMemory::default();
+            memory.note(seconds, seconds, &input.histogram(), &output.histogram());
+            shapes.push(memory.buckets(model.expected_shape));
+            minutes.push(counts);
+        }
+        Ok((shapes, minutes))
+    }
+}
+
+fn wrong(model: String, annotation: &'static str, value: &str, expected: &'static str) -> ScenarioError {
+    ScenarioError::Annotation { model, annotation, value: value.to_owned(), expected }
+}
+
+/// Requests per second of each class of the model in one minute.
+fn class_rates(policy: &Policy, model: usize, counts: &[Vec<f64>], minute: usize) -> Vec<(usize, f64)> {
+    policy.models[model]
+        .classes
+        .iter()
+        .zip(counts)
+        .map(|(&(class, _), counts)| {
+            let span = match policy.classes[class].promise {
+                Promise::Latency { .. } => 1,
+                Promise::Deadline { seconds } => ((seconds / 2.0 / 60.0).round() as usize).max(1),
+            };
+            let from = (minute + 1).saturating_sub(span);
+            let window = &counts[from..=minute];
+            (class, window.iter().sum::<f64>() / (60.0 * window.len() as f64))
+        })
+        .collect()
+}
+
+/// Counts of lengths.
+#[derive(Default)]
+struct Lengths {
+    counts: [f64; LENGTHS.len() + 1],
+    sum: f64,
+}
+
+impl Lengths {
+    fn add(&mut self, tokens: f64) {
+        self.counts[LENGTHS.partition_point(|&bound| bound < tokens)] += 1.0;
+        self.sum += tokens;
+    }
+
+    fn histogram(&self) -> Histogram {
+        let mut count = 0.0;
+        let cumulative = self
+            .counts
+            .iter()
+            .map(|c| {
+                count += c;
+                count
+            })
+            .collect();
+        let upper = LENGTHS.iter().copied().chain([f64::MAX]).collect();
+        Histogram { upper, cumulative, sum: self.sum, count }
+    }
+}
