@@ -88,7 +88,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet of the policy's pools, each with its `min` replicas ready, at time 0.
+    /// A fleet of the policy's pools, each with its `min` replicas ready, at time 0. Pools that only
+    /// prefill or only decode cost money but get no requests: whole requests are all that is played.
     pub fn new(policy: &Policy, workloads: Vec<Workload>, options: FleetOptions) -> Self {
         let pools: Vec<Pool> = (0..policy.pools.len()).map(|i| Pool::new(policy, i, &options)).collect();
         let mut fleet = Self {
@@ -267,14 +268,13 @@ impl Fleet {
         self.start_pending(self.now_seconds);
     }
 
-    /// Ask for `replicas` of a pool and have them ready at once, as far as the stock allows: the state
-    /// a run begins with.
+    /// Ask for `replicas` of a pool and have those that are missing ready at once, as far as the stock
+    /// allows: the state a run begins with.
     pub fn place_ready(&mut self, pool: usize, replicas: u32) {
-        let Some(p) = self.pools.get_mut(pool) else { return };
-        p.wanted = replicas;
-        while self.live(pool) < replicas && self.fits(pool) {
+        while pool < self.pools.len() && self.live(pool) < replicas && self.fits(pool) {
             self.start(pool, self.now_seconds, true);
         }
+        self.set_replicas(pool, replicas);
     }
 
     fn start_pending(&mut self, now_seconds: f64) {

@@ -79,32 +79,36 @@ struct Value {
     value: String,
 }
 
+/// The HorizontalPodAutoscaler object of one pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HpaSpec {
+    pub namespace: String,
+    /// Name of the pool, the value of the metric's label `pool`.
+    pub pool: String,
+    pub min: u32,
+    pub max: u32,
+    /// 0.1 is the controller's default; 0 follows every number.
+    pub tolerance: f64,
+}
+
 /// The HPA of one pool: asks the external metrics API and says what it would write.
 #[derive(Debug)]
 pub struct HpaFollower {
     client: Client,
     url: String,
-    tolerance: f64,
-    min: u32,
-    max: u32,
+    spec: HpaSpec,
     condition: Option<String>,
 }
 
 impl HpaFollower {
-    /// Follow `namespace`/`pool` at the API behind `base_url`, within `min..=max`.
-    pub fn new(
-        client: Client,
-        base_url: &str,
-        namespace: &str,
-        pool: &str,
-        bounds: (u32, u32),
-        tolerance: f64,
-    ) -> Self {
+    /// Follow the metric of `spec` at the API behind `base_url`.
+    pub fn new(client: Client, base_url: &str, spec: HpaSpec) -> Self {
         let base = base_url.trim_end_matches('/');
+        let HpaSpec { namespace, pool, .. } = &spec;
         let url = format!(
             "{base}/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{METRIC}?labelSelector=pool%3D{pool}"
         );
-        Self { client, url, tolerance, min: bounds.0, max: bounds.1, condition: None }
+        Self { client, url, spec, condition: None }
     }
 
     /// One sync: the replicas to write to the scale target. Without a usable metric that is
@@ -113,7 +117,8 @@ impl HpaFollower {
         match self.read().await {
             Ok(milli) => {
                 self.condition = None;
-                hpa_desired(status_replicas, spec_replicas, milli, self.tolerance, self.min, self.max)
+                let HpaSpec { min, max, tolerance, .. } = self.spec;
+                hpa_desired(status_replicas, spec_replicas, milli, tolerance, min, max)
             }
             Err(why) => {
                 self.condition = Some(why);

@@ -1,5 +1,7 @@
 //! Integration tests, one binary.
 
+/// One simulated replica against the performance model.
+mod simulate_engine;
 /// Pools, stock, routing, accounts and determinism of the simulated fleet.
 mod simulate_fleet;
 /// A simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower.

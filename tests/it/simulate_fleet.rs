@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use poolwright::control::{Decision, ModelDecision, Route, SolveReport};
 use poolwright::simulate::{ClassSnapshot, Completion, Fleet, FleetOptions, RouteShares, Snapshot};
 
 use crate::simulate_policy::{BATCH, FAST, INTERACTIVE, SLOW, conversation, fleet, policy};
@@ -250,4 +251,48 @@ fn a_route_to_a_pool_that_is_not_there_falls_back_to_what_is() {
 fn without_routes_the_load_goes_where_the_room_is() {
     let [fast, slow] = split(&[], 1, 1, 1.0);
     assert!(slow > 0.0 && fast > 2.0 * slow, "{fast} {slow}");
+}
+
+#[test]
+fn a_full_pool_spills_requests_that_cannot_wait() {
+    let [fast, slow] = split(&[(SLOW, 1.0)], 4, 1, 2.0);
+    assert!(fast > slow && slow > 50.0, "{fast} {slow}");
+}
+
+#[test]
+fn the_routes_of_a_decision_are_found_by_name() {
+    let route = |class: &str, pool: &str, share| Route { class: class.into(), pool: pool.into(), share, rate: 1.0 };
+    let model = ModelDecision {
+        namespace: "inference".into(),
+        model: "llama".into(),
+        offered_rate: None,
+        planned_rate: 1.0,
+        horizon_seconds: 60.0,
+        input_tokens: 1000.0,
+        output_tokens: 100.0,
+        routes: vec![
+            route("interactive", "inference/llama-h100", 0.6),
+            route("interactive", "inference/llama-l40s", 0.4),
+            route("batch", "inference/llama-l40s", 1.0),
+            route("batch", "inference/llama-h100", 0.0),
+            route("batch", "inference/unknown", 1.0),
+        ],
+    };
+    let other = ModelDecision { namespace: "elsewhere".into(), ..model.clone() };
+    let decision = Decision {
+        at_seconds: 0.0,
+        policy: "test".into(),
+        currency: "USD".into(),
+        pools: Vec::new(),
+        classes: Vec::new(),
+        models: vec![model, other],
+        accelerators: Vec::new(),
+        solve: SolveReport::default(),
+        current_cost_per_hour: 0.0,
+        planned_cost_per_hour: 0.0,
+        findings: Vec::new(),
+    };
+    let expected =
+        BTreeMap::from([((0, INTERACTIVE), vec![(FAST, 0.6), (SLOW, 0.4)]), ((0, BATCH), vec![(SLOW, 1.0)])]);
+    assert_eq!(RouteShares::from_decision(&policy(), &decision), RouteShares(expected));
 }

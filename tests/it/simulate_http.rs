@@ -1,4 +1,4 @@
-use poolwright::simulate::{Fleet, FleetOptions, FleetServer, HpaFollower, SharedFleet};
+use poolwright::simulate::{Fleet, FleetOptions, FleetServer, HpaFollower, HpaSpec, SharedFleet};
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -101,9 +101,13 @@ fn items(values: &[&str]) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({"kind": "ExternalMetricValueList", "items": items}))
 }
 
+fn llama() -> HpaSpec {
+    HpaSpec { namespace: "inference".into(), pool: "llama-h100".into(), min: 0, max: 10, tolerance: 0.1 }
+}
+
 async fn follow(answer: ResponseTemplate) -> (u32, Option<String>) {
     let server = api(answer).await;
-    let mut hpa = HpaFollower::new(client(), &server.uri(), "inference", "llama-h100", (0, 10), 0.1);
+    let mut hpa = HpaFollower::new(client(), &server.uri(), llama());
     let replicas = hpa.sync(2, 2).await;
     (replicas, hpa.condition().map(str::to_owned))
 }
@@ -126,9 +130,9 @@ async fn the_follower_holds_on_any_trouble_and_recovers() {
     assert_eq!(follow(ResponseTemplate::new(200).set_body_string("hello")).await.0, 2);
 
     let server = api(items(&["5"])).await;
-    let mut hpa = HpaFollower::new(client(), "http://127.0.0.1:1/", "inference", "llama-h100", (0, 10), 0.1);
+    let mut hpa = HpaFollower::new(client(), "http://127.0.0.1:1/", llama());
     assert_eq!(hpa.sync(3, 3).await, 3);
     assert!(hpa.condition().unwrap().starts_with("unable to fetch metrics"));
-    hpa = HpaFollower::new(client(), &server.uri(), "inference", "llama-h100", (0, 10), 0.1);
+    hpa = HpaFollower::new(client(), &server.uri(), llama());
     assert_eq!((hpa.sync(3, 3).await, hpa.condition()), (5, None));
 }

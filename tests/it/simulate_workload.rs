@@ -18,7 +18,7 @@ fn close(found: usize, expected: f64, share: f64) -> bool {
 fn an_hour_at_any_scale_has_that_many_requests_in_order() {
     for scale in [0.3, 1.0, 2.5] {
         let requests = play(Replay { scale, ..Replay::default() }, 3501.9);
-        assert!(close(requests.len(), 19_366.0 * scale, 0.01), "scale {scale}: {}", requests.len());
+        assert!(close(requests.len(), 19_366.0 * scale, 0.03), "scale {scale}: {}", requests.len());
         assert!(requests.is_sorted_by(|a, b| a.arrival_seconds <= b.arrival_seconds));
         assert!(requests[0].arrival_seconds >= 0.0 && requests[0].arrival_seconds < 10.0);
     }
@@ -63,10 +63,8 @@ fn same_seed_same_requests() {
 
 #[test]
 fn figures_out_of_range_are_refused() {
-    let refuse = |replay| {
-        let trace = Arc::new(Trace::code().unwrap());
-        Workload::new(trace, 0, &policy(), replay).err().map(|e| e.to_string())
-    };
+    let trace = Arc::new(Trace::parse("short", b"t_s,input_tokens,output_tokens\n0,10,5\n").unwrap());
+    let refuse = |replay| Workload::new(Arc::clone(&trace), 0, &policy(), replay).err().map(|e| e.to_string());
     let base = Replay::default();
     assert_eq!(
         refuse(Replay { scale: 0.0, ..base }).unwrap(),
@@ -79,6 +77,5 @@ fn figures_out_of_range_are_refused() {
         assert!(refuse(Replay { jitter_seconds: bad, ..base }).is_some());
     }
     assert_eq!(refuse(base), None);
-    let trace = Arc::new(Trace::code().unwrap());
     assert_eq!(Workload::new(trace, 9, &policy(), base).err(), Some(WorkloadError::NoModel(9)));
 }

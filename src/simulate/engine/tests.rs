@@ -146,19 +146,20 @@ fn how_time_is_cut_changes_nothing() {
     let noisy = EngineSpec { noise: 0.1, ..spec(1000) };
     let whole = run(&mut engine(noisy), &requests);
     let mut fine = engine(noisy);
-    for r in &requests {
-        while fine.now_seconds < r.arrival_seconds - 0.007 {
-            fine.advance(fine.now_seconds.max(r.arrival_seconds - 0.006));
-            if fine.flight.is_some() {
-                break;
-            }
+    let mut at = 0.0;
+    let mut steps_to = |fine: &mut Engine, to: f64| {
+        while at + 0.004 < to {
+            at += 0.004;
+            fine.advance(at);
         }
-        fine.advance(r.arrival_seconds);
+        at = to;
+        fine.advance(to);
+    };
+    for r in &requests {
+        steps_to(&mut fine, r.arrival_seconds);
         fine.submit(*r, r.arrival_seconds);
     }
-    for step in 0..10_000 {
-        fine.advance(1.5 + f64::from(step) * 0.005);
-    }
+    steps_to(&mut fine, 30.0);
     let mut cut = fine.take_completions();
     cut.sort_by_key(|c| c.request.id);
     assert_eq!(whole, cut);
