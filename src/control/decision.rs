@@ -157,6 +157,9 @@ pub struct ClassDecision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelDecision {
     pub namespace: String,
+    /// Name of the ServedModel.
+    pub name: String,
+    /// The served model's name.
     pub model: String,
     /// Offered load now, requests per second.
     pub offered_rate: Option<f64>,

@@ -17,6 +17,7 @@ mod pool;
 mod router;
 mod scenario;
 mod seed;
+mod stage;
 mod trace;
 mod workload;
 
@@ -27,5 +28,6 @@ pub use hpa::{HpaFollower, HpaSpec, hpa_desired, parse_quantity_milli};
 pub use http::{FleetServer, SharedFleet};
 pub use router::RouteShares;
 pub use scenario::{Scenario, ScenarioError, TRACE_SECONDS};
+pub use stage::{ClassSummary, PoolSummary, Scene, Stage, StageOptions, Summary};
 pub use trace::{Trace, TraceError, TraceRow};
 pub use workload::{Replay, Request, Workload, WorkloadError};

@@ -21,7 +21,7 @@ impl RouteShares {
     pub fn from_decision(policy: &Policy, decision: &Decision) -> Self {
         let mut shares: BTreeMap<(usize, usize), Vec<(usize, f64)>> = BTreeMap::new();
         for model in &decision.models {
-            let is_it = |m: &crate::policy::Model| m.namespace == model.namespace && m.name == model.model;
+            let is_it = |m: &crate::policy::Model| m.namespace == model.namespace && m.name == model.name;
             let Some(m) = policy.models.iter().position(is_it) else { continue };
             for route in model.routes.iter().filter(|r| r.share.is_finite() && r.share > 0.0) {
                 let class = policy.classes.iter().position(|c| c.name == route.class);

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use poolwright::perf::{Architecture, DataSheet, Evidence, Limits, Parameters};
+use poolwright::perf::{Architecture, DataSheet, data_sheet, Evidence, Limits, Parameters};
 use poolwright::policy::{
     Accelerator, Condition, Engine, Mode, Model, Planner, Policy, Pool, Promise, Role, ScaleTarget, SeriesSelector,
     SloClass,
@@ -14,7 +14,7 @@ pub const FAST: usize = 0;
 pub const SLOW: usize = 1;
 
 fn sheet() -> DataSheet {
-    DataSheet
+    data_sheet("H100").expect("H100 is a built-in data sheet")
 }
 
 fn architecture() -> Option<Architecture> {

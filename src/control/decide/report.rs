@@ -184,6 +184,7 @@ fn model_decision(policy: &Policy, answer: &Answer<'_>, m: usize) -> ModelDecisi
     }
     ModelDecision {
         namespace: model.namespace.clone(),
+        name: model.name.clone(),
         model: model.served_name.clone(),
         offered_rate: known.offered,
         planned_rate: known.planned_rate(),
