@@ -10,3 +10,4 @@ pub mod control;
 pub mod observe;
 pub mod perf;
 pub mod policy;
+pub mod serve;
