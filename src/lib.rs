@@ -14,3 +14,4 @@ pub mod plan;
 pub mod policy;
 pub mod safety;
 pub mod simulate;
+pub mod serve;
