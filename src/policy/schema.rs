@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::units::Duration;
+pub use crate::perf::NumberFormat;
 
 /// `apiVersion` of every policy document.
 pub const API_VERSION: &str = "poolwright.dev/v1alpha1";
@@ -428,16 +429,6 @@ pub struct EstimateSpec {
     pub weights: NumberFormat,
     /// Number format of the KV cache.
     pub kv_cache: NumberFormat,
-}
-
-/// Number format of weights or KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum NumberFormat {
-    #[default]
-    Bf16,
-    Fp8,
-    Int4,
 }
 
 /// Limits the server was started with; the engine's own defaults when absent.
