@@ -13,5 +13,5 @@ pub mod perf;
 pub mod plan;
 pub mod policy;
 pub mod safety;
-pub mod simulate;
 pub mod serve;
+pub mod simulate;

@@ -18,4 +18,5 @@ pub use hardware::{DataSheet, data_sheet, known_accelerators};
 pub use iteration::{Iteration, Service};
 pub use parameters::{Evidence, Limits, Parameters, Shape};
 pub use queue::{Chain, Quantiles, SteadyState};
+
 pub use roofline::{Estimate, EstimateError, estimate};

@@ -13,12 +13,12 @@ use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::Snapshot;
 use super::fleet::{Fleet, FleetOptions};
 use super::hpa::{HpaFollower, HpaSpec};
 use super::http::{FleetServer, SharedFleet};
 use super::router::RouteShares;
 use super::scenario::{Scenario, TRACE_SECONDS};
-use super::Snapshot;
 use crate::control::{Daemon, DaemonParts, Decision, ManualClock, Sizing, State};
 use crate::observe::{ScrapeOptions, ScrapeSource};
 use crate::policy::{Mode, Policy};
@@ -135,10 +135,8 @@ impl Stage {
         }
         let fleet = SharedFleet::new(fleet);
         let server = FleetServer::start(fleet.clone()).await.context("cannot serve the simulated fleet")?;
-        let source = ScrapeSource::new(ScrapeOptions {
-            discovery: vec![server.discovery_url()],
-            ..ScrapeOptions::default()
-        })?;
+        let source =
+            ScrapeSource::new(ScrapeOptions { discovery: vec![server.discovery_url()], ..ScrapeOptions::default() })?;
         let daemon = Daemon::new(DaemonParts {
             policy: policy.clone(),
             reload: None,
