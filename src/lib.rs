@@ -6,6 +6,7 @@
 //! what may be said, [`control`] runs the loop, [`serve`] answers HPA, KEDA and people. [`simulate`]
 //! plays a fleet against the same code, and [`cli`] has one file per verb.
 
+pub mod cli;
 pub mod control;
 pub mod demand;
 pub mod observe;

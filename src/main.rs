@@ -1,1 +1,7 @@
-fn main() {}
+//! The `poolwright` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    poolwright::cli::main()
+}

@@ -24,6 +24,9 @@ pub struct Decision {
     /// Cost per hour of what is recommended.
     pub planned_cost_per_hour: f64,
     pub findings: Vec<Finding>,
+    /// Why the fleet could not be observed at all; everything is held then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_error: Option<String>,
 }
 
 /// The recommendation for one pool.

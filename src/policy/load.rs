@@ -22,6 +22,14 @@ pub fn load(path: &Path) -> Result<Policy, PolicyErrors> {
     resolve(&read_stable(path))
 }
 
+/// Reads a policy from a text; `name` is what messages call it. Profile files are not looked for.
+///
+/// # Errors
+/// Everything that is wrong, with line.
+pub fn from_text(name: &str, text: &str) -> Result<Policy, PolicyErrors> {
+    resolve(&Texts { documents: vec![(name.to_owned(), Ok(text.to_owned()))], profiles: BTreeMap::new() })
+}
+
 /// Notices changes of a policy by its contents, never by time stamps: a ConfigMap swaps links, editors
 /// replace files, and both happen within the resolution of a file system's clock.
 #[derive(Debug)]

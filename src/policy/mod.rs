@@ -18,22 +18,9 @@ pub mod selector;
 mod shape;
 pub mod units;
 
-pub use load::{Watcher, load};
+pub use load::{Watcher, from_text, load};
 pub use problem::{PolicyErrors, Problem};
 pub use report::{check_report, json_schema};
 pub use resolved::{Accelerator, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass};
 pub use schema::{Engine, Mode, Role};
 pub use selector::{Condition, NAMESPACE_LABEL, SeriesSelector};
-#[cfg(test)]
-mod tmp {
-    #[test]
-    fn check() {
-        let p = std::env::var("PW").unwrap();
-        for p in p.split(',') {
-            match super::load(std::path::Path::new(p)) {
-                Ok(p) => println!("{}", super::check_report(&p)),
-                Err(e) => println!("{e}"),
-            }
-        }
-    }
-}

@@ -12,7 +12,6 @@ mod simulate_page;
 mod simulate_policy;
 /// Traces played as workloads.
 mod simulate_workload;
-//! All integration tests in one binary, one file per subject.
 
 /// The external metrics API: discovery, data path, errors.
 mod serve_external;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use poolwright::perf::{Architecture, DataSheet, data_sheet, Evidence, Limits, Parameters};
+use poolwright::perf::{Architecture, DataSheet, Evidence, Limits, Parameters, data_sheet};
 use poolwright::policy::{
     Accelerator, Condition, Engine, Mode, Model, Planner, Policy, Pool, Promise, Role, ScaleTarget, SeriesSelector,
     SloClass,

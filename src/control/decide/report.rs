@@ -39,6 +39,7 @@ pub(super) fn report(policy: &Policy, observation: &Observation, answer: &Answer
             refused: solution.refused,
         },
         findings: observation.findings.clone(),
+        source_error: observation.source_error.clone(),
     }
 }
 

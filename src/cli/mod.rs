@@ -1,0 +1,151 @@
+//! The command line: one file per verb, arguments in, exit code out.
+//!
+//! This room turns what was typed into calls of the other rooms and their answers into text. It owns no
+//! rule of its own: every number it prints comes from a decision or a summary.
+
+mod demo;
+mod plan;
+mod policy;
+mod serve;
+mod source;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was decided.
+    Done,
+    /// Something failed on the way.
+    Failed,
+    /// The command line or the policy is wrong.
+    Usage,
+    /// Some pools were held for lack of data.
+    Held,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Held => 3,
+        })
+    }
+}
+
+/// Decides how many replicas every accelerator pool of an LLM fleet should run.
+#[derive(Debug, Parser)]
+#[command(name = "poolwright", version, about, max_term_width = 100)]
+struct Cli {
+    /// What to log, e.g. `info` or `poolwright=debug,warn`.
+    #[arg(long, global = true, env = "POOLWRIGHT_LOG", default_value = "warn", value_name = "FILTER")]
+    log: String,
+    /// How to log to standard error.
+    #[arg(long, global = true, env = "POOLWRIGHT_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show a simulated fleet being scaled: no cluster, no Prometheus, no GPU.
+    Demo(demo::DemoArgs),
+    /// Dry run: print what every pool should run, and why. Writes nothing.
+    Plan(plan::PlanArgs),
+    /// The daemon: decide every interval and publish.
+    Serve(serve::ServeArgs),
+    /// Check policies, print their JSON Schema.
+    Policy(policy::PolicyArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Parse, run, answer with an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = init_logging(&cli.log, cli.log_format) {
+        eprintln!("poolwright: --log {}: {error}", cli.log);
+        return Exit::Usage.into();
+    }
+    // One TLS implementation in the whole program; a second call could only follow a first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli.verb) {
+        Ok(exit) => exit.into(),
+        Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            eprintln!("poolwright: {error:#}");
+            Exit::Failed.into()
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Demo(args) => runtime()?.block_on(demo::run(args)),
+        Verb::Plan(args) => runtime()?.block_on(plan::run(args)),
+        Verb::Serve(args) => runtime()?.block_on(serve::run(args)),
+        Verb::Policy(args) => policy::run(&args),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "poolwright", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Verb::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+fn init_logging(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// A reader that went away (`poolwright plan | head`) is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Load a policy or say line by line what is wrong with it.
+fn load_policy(path: &std::path::Path) -> Result<crate::policy::Policy, Exit> {
+    crate::policy::load(path).map_err(|errors| {
+        eprintln!("{errors}");
+        Exit::Usage
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

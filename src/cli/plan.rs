@@ -1,0 +1,118 @@
+//! `poolwright plan`: the dry run.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::source::SourceArgs;
+use super::{Exit, load_policy, table};
+use crate::control::{Binding, Clock, Daemon, DaemonParts, Decision, State, SystemClock};
+use crate::policy::units::Duration;
+use crate::policy::{Mode, Watcher};
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Policy file or folder.
+    #[arg(long, value_name = "FILE|DIR")]
+    policy: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Print again every interval until interrupted.
+    #[arg(long)]
+    watch: bool,
+    /// Time between the two readings of a direct scrape: one reading has no rate.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    window: Duration,
+    /// How far back the demand history is read from Prometheus.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    history: Duration,
+    /// Form of the answer.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// Print the recommendation once, or again and again. A dry run remembers nothing, so the dwell before a
+/// scale-down, which needs memory, is not waited for.
+pub async fn run(args: PlanArgs) -> Result<Exit> {
+    let mut policy = match load_policy(&args.policy) {
+        Ok(policy) => policy,
+        Err(exit) => return Ok(exit),
+    };
+    if args.source.is_missing(&policy) {
+        eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
+        return Ok(Exit::Usage);
+    }
+    if args.source.is_scrape() {
+        policy.planner.window_seconds = args.window.seconds().max(1.0);
+    }
+    if !args.watch {
+        policy.planner.scale_down_dwell_seconds = 0.0;
+    }
+    let interval = policy.planner.interval_seconds;
+    let mut watcher = Watcher::new(args.policy.clone());
+    let _ = watcher.poll();
+    let mut daemon = Daemon::new(DaemonParts {
+        policy,
+        reload: args.watch.then(|| super::serve::reload(watcher)),
+        source: args.source.build()?,
+        state: State::default(),
+        store: None,
+        journal: None,
+    });
+    let clock = SystemClock;
+    if args.source.is_scrape() {
+        daemon.warm_up(clock.now_seconds()).await;
+        eprintln!("first reading done; the second follows in {}", args.window);
+        tokio::time::sleep(args.window.to_std()).await;
+    } else {
+        daemon.fill_back(clock.now_seconds(), args.history.seconds()).await;
+    }
+    loop {
+        let Some(decision) = daemon.tick(clock.now_seconds()).await else { return Ok(Exit::Failed) };
+        if let Some(error) = &decision.source_error {
+            eprintln!("poolwright: {error}");
+            if !args.watch {
+                return Ok(Exit::Failed);
+            }
+        }
+        print(&decision, args.output)?;
+        if !args.watch {
+            return Ok(verdict(&decision));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(std::time::Duration::from_secs_f64(interval)) => {}
+            result = tokio::signal::ctrl_c() => {
+                result?;
+                return Ok(verdict(&decision));
+            }
+        }
+    }
+}
+
+fn verdict(decision: &Decision) -> Exit {
+    let held =
+        decision.pools.iter().any(|p| p.mode != Mode::Off && (p.desired.is_none() || p.binding == Binding::Hold));
+    if held { Exit::Held } else { Exit::Done }
+}
+
+fn print(decision: &Decision, output: Output) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match output {
+        Output::Table => write!(out, "{}", table::plan(decision))?,
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut out, decision)?;
+            writeln!(out)?;
+        }
+        Output::Yaml => write!(out, "---\n{}", serde_saphyr::to_string(decision)?)?,
+    }
+    Ok(())
+}
