@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::metrics::{Labels, Page};
 use super::view::MAX_REPLICAS;
-use crate::control::{Decision, Latency, PoolDecision};
+use crate::control::{AcceleratorUse, ClassDecision, Decision, Latency, ModelDecision, PoolDecision};
 use crate::policy::{Mode, Promise};
 
 /// Write every family of this decision.
@@ -116,10 +116,11 @@ fn load(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
 
 fn latency(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
     type Part = fn(&PoolDecision) -> Latency;
+    type Value = fn(Latency) -> Option<f64>;
     let kinds: [(&str, &str, Part); 2] =
         [("ttft", "Time to first token", |p| p.ttft), ("itl", "Mean time per output token of a request", |p| p.itl)];
     for (kind, words, part) in kinds {
-        let families: [(&str, &str, fn(Latency) -> Option<f64>); 3] = [
+        let families: [(&str, &str, Value); 3] = [
             ("observed", "at the tightest class's percentile, measured over the window, seconds.", |l| {
                 l.observed_seconds
             }),
@@ -140,12 +141,13 @@ fn latency(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
 }
 
 fn fleet(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
+    type Use = fn(&AcceleratorUse) -> u32;
     let currency = || -> Labels<'_> { vec![("currency", &decision.currency)] };
     let help = "Cost per hour of the replicas that are ready or starting.";
     page.gauges("poolwright_current_cost_per_hour", help, [(currency(), Some(decision.current_cost_per_hour))])?;
     let help = "Cost per hour of the desired replicas.";
     page.gauges("poolwright_planned_cost_per_hour", help, [(currency(), Some(decision.planned_cost_per_hour))])?;
-    let families: [(&str, &str, fn(&crate::control::AcceleratorUse) -> u32); 3] = [
+    let families: [(&str, &str, Use); 3] = [
         ("poolwright_accelerator_stock", "Accelerators that can be had.", |a| a.stock),
         ("poolwright_accelerator_in_use", "Accelerators in replicas that are ready or starting.", |a| a.in_use),
         ("poolwright_accelerator_planned", "Accelerators in desired replicas.", |a| a.planned),
@@ -166,7 +168,7 @@ fn fleet(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
 }
 
 fn classes(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
-    type Value = fn(&crate::control::ClassDecision) -> Option<f64>;
+    type Value = fn(&ClassDecision) -> Option<f64>;
     let families: [(&str, &str, Value); 5] = [
         (
             "poolwright_class_attainment_ratio",
@@ -201,7 +203,7 @@ fn classes(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
 }
 
 fn models(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
-    type Value = fn(&crate::control::ModelDecision) -> Option<f64>;
+    type Value = fn(&ModelDecision) -> Option<f64>;
     let families: [(&str, &str, Value); 5] = [
         ("poolwright_model_offered_rate", "Offered load now, requests per second.", |m| m.offered_rate),
         ("poolwright_model_planned_rate", "Load planned for, requests per second.", |m| Some(m.planned_rate)),

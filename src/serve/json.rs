@@ -95,6 +95,8 @@ struct StatusAnswer<'a> {
     withheld: Option<String>,
     ready: bool,
     stopping: bool,
+    /// Whether `/v1/demo` has something to show.
+    demo: bool,
     policy: &'a PolicyStatus,
     daemon: &'a DaemonStatus,
 }
@@ -187,6 +189,7 @@ async fn status(State(state): State<ServeState>) -> Response {
         withheld: published.current(now_seconds).err().map(|why| why.to_string()),
         ready: health::is_ready(&state),
         stopping: state.readiness().is_stopping(),
+        demo: state.demo().is_some(),
         policy: &published.policy,
         daemon: &published.daemon,
     })

@@ -18,7 +18,7 @@ pub struct Status {
     message: String,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Details>,
+    details: Option<Box<Details>>,
     pub(super) code: u16,
 }
 
@@ -52,7 +52,7 @@ impl Status {
             status: "Failure",
             message,
             reason,
-            details,
+            details: details.map(Box::new),
             code: code.as_u16(),
         }
     }
