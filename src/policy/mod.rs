@@ -4,11 +4,23 @@
 //! contradictions that the rest of the program sees. It may know the data sheets and architectures of
 //! `perf` (to resolve names) and nothing of what is going on in the fleet.
 
+mod document;
+mod load;
+mod names;
+mod node;
+mod problem;
+mod profile;
+mod report;
+mod resolve;
 pub mod resolved;
 pub mod schema;
 pub mod selector;
+mod shape;
 pub mod units;
 
+pub use load::{Watcher, from_text, load};
+pub use problem::{PolicyErrors, Problem};
+pub use report::{check_report, json_schema};
 pub use resolved::{Accelerator, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass};
 pub use schema::{Engine, Mode, Role};
 pub use selector::{Condition, NAMESPACE_LABEL, SeriesSelector};

@@ -1,0 +1,211 @@
+//! From texts to typed documents: which file, which kind, which line. Structure only.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::node::{Node, Value};
+use super::problem::{Problem, did_you_mean};
+use super::schema::{API_VERSION, FleetDocument, ServedModelDocument};
+use super::shape::{Layout, Misfit, read};
+
+/// Policy texts and the profile files they name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// (name to print, text or why it cannot be read), sorted by name.
+    pub documents: Vec<(String, Result<String, String>)>,
+    /// Profile files by the name that [`profile_path`] gives them.
+    pub profiles: BTreeMap<String, Result<String, String>>,
+}
+
+/// Where in which file the parts of a document are.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub file: String,
+    /// `ServedModel llama-70b`.
+    pub document: String,
+    layout: Layout,
+}
+
+impl Place {
+    /// Line of a path, or of the nearest thing around it that was written.
+    fn line(&self, path: &str) -> u64 {
+        let mut path = path;
+        loop {
+            if let Some(line) = self.layout.lines.get(path) {
+                return *line;
+            }
+            match path.rfind(['.', '[']) {
+                Some(cut) => path = &path[..cut],
+                None => return self.layout.lines.get("").copied().unwrap_or(0),
+            }
+        }
+    }
+
+    /// True when nothing at, inside or around the path is a stand-in.
+    pub fn is_sound(&self, path: &str) -> bool {
+        let inside = |outer: &str, inner: &str| {
+            outer.is_empty()
+                || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        !self.layout.bad.iter().any(|bad| inside(bad, path) || inside(path, bad))
+    }
+}
+
+/// Problems as they are found.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Says what is wrong at `path`, unless its structure was wrong already.
+    pub fn add(&mut self, place: &Place, path: &str, message: impl Into<String>, hint: Option<String>) {
+        if place.is_sound(path) {
+            self.problems.push(Problem {
+                file: place.file.clone(),
+                line: place.line(path),
+                document: place.document.clone(),
+                path: path.to_owned(),
+                message: message.into(),
+                hint,
+            });
+        }
+    }
+
+    fn misfits(&mut self, file: &str, document: &str, misfits: Vec<Misfit>) {
+        self.problems.extend(misfits.into_iter().map(|m| Problem {
+            file: file.to_owned(),
+            line: m.line,
+            document: document.to_owned(),
+            path: m.path,
+            message: m.message,
+            hint: m.hint,
+        }));
+    }
+}
+
+/// One document with its place.
+pub type Placed<T> = (Place, T);
+
+/// The documents of a policy.
+#[derive(Debug, Default)]
+pub struct Documents {
+    pub fleets: Vec<Placed<FleetDocument>>,
+    pub models: Vec<Placed<ServedModelDocument>>,
+    /// Every document could be told by its kind; only then is "there is no such thing" certain.
+    pub complete: bool,
+}
+
+/// The trees of one policy file.
+pub type Parsed = (String, Vec<Node>);
+
+/// Parses all texts; what is no YAML is reported and left out.
+pub fn parse(texts: &Texts, report: &mut Report) -> Vec<Parsed> {
+    let mut parsed = Vec::new();
+    for (file, text) in &texts.documents {
+        let result = match text {
+            Ok(text) => Node::parse(text).map_err(|(line, why)| (line, format!("is no valid YAML: {why}"))),
+            Err(why) => Err((0, why.clone())),
+        };
+        match result {
+            Ok(nodes) => parsed.push((file.clone(), nodes)),
+            Err((line, message)) => report.problems.push(Problem {
+                file: file.clone(),
+                line,
+                document: String::new(),
+                path: String::new(),
+                message,
+                hint: None,
+            }),
+        }
+    }
+    parsed
+}
+
+/// Sorts trees by their kind and reads them.
+pub fn documents(parsed: &[Parsed], report: &mut Report) -> Documents {
+    let mut documents = Documents { complete: report.problems.is_empty(), ..Documents::default() };
+    for (file, node) in parsed.iter().flat_map(|(file, nodes)| nodes.iter().map(move |n| (file, n))) {
+        match node.get("kind").and_then(Node::as_text) {
+            Some("Fleet") => documents.fleets.extend(document(file, "Fleet", node, report)),
+            Some("ServedModel") => documents.models.extend(document(file, "ServedModel", node, report)),
+            other => {
+                documents.complete = false;
+                report.problems.push(no_kind(file, node, other));
+            }
+        }
+    }
+    documents
+}
+
+fn no_kind(file: &str, node: &Node, kind: Option<&str>) -> Problem {
+    let kinds = ["Fleet", "ServedModel"];
+    let (path, message) = match (kind, &node.value) {
+        (Some(kind), _) => ("kind", format!("no kind `{kind}` in a policy")),
+        (None, Value::Map(_)) => ("kind", "is missing".to_owned()),
+        (None, _) => ("", "is no policy document".to_owned()),
+    };
+    Problem {
+        file: file.to_owned(),
+        line: node.get("kind").map_or(node.line, |n| n.line),
+        document: String::new(),
+        path: path.to_owned(),
+        message,
+        hint: kind
+            .and_then(|kind| did_you_mean(kind, kinds))
+            .or_else(|| Some("use `kind: Fleet` or `kind: ServedModel`".to_owned())),
+    }
+}
+
+fn document<T: JsonSchema + DeserializeOwned>(
+    file: &str,
+    kind: &str,
+    node: &Node,
+    report: &mut Report,
+) -> Option<Placed<T>> {
+    let metadata = node.get("metadata");
+    let text = |key: &str| metadata.and_then(|m| m.get(key)).and_then(Node::as_text).unwrap_or_default();
+    let slash = if text("namespace").is_empty() { "" } else { "/" };
+    let document = format!("{kind} {}{slash}{}", text("namespace"), text("name")).trim_end().to_owned();
+    let (typed, layout, misfits) = read::<T>(node, &["kind"]);
+    report.misfits(file, &document, misfits);
+    let place = Place { file: file.to_owned(), document, layout };
+    let version = node.get("apiVersion").and_then(Node::as_text).unwrap_or(API_VERSION);
+    if version != API_VERSION {
+        let hint = format!("this version of poolwright reads `{API_VERSION}`");
+        report.add(&place, "apiVersion", format!("`{version}` is not known"), Some(hint));
+    }
+    typed.map(|typed| (place, typed))
+}
+
+/// Name of a profile file: beside the policy file, or below that folder.
+///
+/// # Errors
+/// The path leads elsewhere.
+pub fn profile_path(policy_file: &str, profile: &str) -> Result<String, &'static str> {
+    let leaves = profile.split(['/', '\\']).any(|part| part == "..") || profile.starts_with(['/', '\\']);
+    if leaves || profile.trim().is_empty() {
+        return Err("must be a path below the folder of the policy file");
+    }
+    let profile = profile.trim_start_matches("./");
+    Ok(match policy_file.rfind(['/', std::path::MAIN_SEPARATOR]) {
+        Some(cut) => format!("{}{profile}", &policy_file[..=cut]),
+        None => profile.to_owned(),
+    })
+}
+
+/// Every profile file that the trees name.
+pub fn named_profiles(parsed: &[Parsed]) -> Vec<String> {
+    let mut names: Vec<String> = parsed
+        .iter()
+        .flat_map(|(file, nodes)| nodes.iter().map(move |node| (file, node)))
+        .filter_map(|(file, node)| Some((file, node.get("spec")?.get("pools")?)))
+        .flat_map(|(file, pools)| pools.items().iter().map(move |pool| (file, pool)))
+        .filter_map(|(file, pool)| profile_path(file, pool.get("performance")?.get("profile")?.as_text()?).ok())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}

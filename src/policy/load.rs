@@ -1,0 +1,137 @@
+//! Policy files: reading a file or a folder, and noticing that its contents changed. The only part of
+//! this room that touches the disk; it applies a policy as a whole or not at all.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::document::{Report, Texts, named_profiles, parse};
+use super::problem::PolicyErrors;
+use super::resolve::resolve;
+use super::resolved::Policy;
+
+/// Times a set of files is read again when it changes while it is read.
+const READ_AGAIN: usize = 3;
+
+/// Reads a policy from a file, or from all `*.yaml`, `*.yml` and `*.json` of a folder in the order of
+/// their names. Hidden names are skipped, among them the `..data` links of a mounted ConfigMap.
+///
+/// # Errors
+/// Everything that is wrong, with file and line.
+pub fn load(path: &Path) -> Result<Policy, PolicyErrors> {
+    resolve(&read_stable(path))
+}
+
+/// Resolves a policy from one text; `name` stands for the file in messages. Profile files are looked for
+/// beside that name.
+///
+/// # Errors
+/// Everything that is wrong, with line.
+pub fn from_text(name: &str, text: &str) -> Result<Policy, PolicyErrors> {
+    resolve(&with_profiles(vec![(name.to_owned(), Ok(text.to_owned()))]))
+}
+
+/// Notices changes of a policy by its contents, never by time stamps: a ConfigMap swaps links, editors
+/// replace files, and both happen within the resolution of a file system's clock.
+#[derive(Debug)]
+pub struct Watcher {
+    path: PathBuf,
+    last: Option<Texts>,
+}
+
+impl Watcher {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), last: None }
+    }
+
+    /// The policy, if the contents changed since the last call; the first call always answers. On an
+    /// error the caller keeps the policy it has; the same broken contents are reported once.
+    pub fn poll(&mut self) -> Option<Result<Policy, PolicyErrors>> {
+        if self.last.as_ref().is_some_and(|last| is_unchanged(&self.path, last)) {
+            return None;
+        }
+        let texts = read_stable(&self.path);
+        if self.last.as_ref() == Some(&texts) {
+            return None;
+        }
+        let resolved = resolve(&texts);
+        self.last = Some(texts);
+        Some(resolved)
+    }
+}
+
+/// Compares without parsing: which profiles are named follows from the documents.
+fn is_unchanged(path: &Path, last: &Texts) -> bool {
+    read_documents(path) == last.documents
+        && last.profiles.iter().all(|(name, text)| read_text(Path::new(name)) == *text)
+}
+
+/// Reads until two readings agree, so that half of an old and half of a new set is not taken for one.
+fn read_stable(path: &Path) -> Texts {
+    let mut texts = read(path);
+    for _ in 0..READ_AGAIN {
+        let again = read(path);
+        if again == texts {
+            break;
+        }
+        texts = again;
+    }
+    texts
+}
+
+fn read(path: &Path) -> Texts {
+    with_profiles(read_documents(path))
+}
+
+fn with_profiles(documents: Vec<(String, Result<String, String>)>) -> Texts {
+    let mut texts = Texts { documents, profiles: BTreeMap::new() };
+    for name in named_profiles(&parse(&texts, &mut Report::default())) {
+        let text = read_text(Path::new(&name));
+        texts.profiles.insert(name, text);
+    }
+    texts
+}
+
+fn read_documents(path: &Path) -> Vec<(String, Result<String, String>)> {
+    let shown = |path: &Path| path.display().to_string();
+    if !path.is_dir() {
+        return vec![(shown(path), read_text(path))];
+    }
+    match policy_files(path) {
+        Err(error) => vec![(shown(path), Err(reason(&error)))],
+        Ok(files) if files.is_empty() => {
+            vec![(shown(path), Err("the folder holds no *.yaml, *.yml or *.json file".to_owned()))]
+        }
+        Ok(files) => files.iter().map(|file| (shown(file), read_text(file))).collect(),
+    }
+}
+
+fn policy_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let is_policy = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+        if is_policy && !name.to_string_lossy().starts_with('.') && !path.is_dir() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|error| reason(&error))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        format!("is no UTF-8 text from line {line} on")
+    })
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
+}

@@ -1,0 +1,152 @@
+//! A ServedModel document: names, architecture, shares; its pools are resolved in `pool`.
+
+use std::borrow::Cow;
+
+use super::fleet::{Fleet, unique};
+use super::pool::{self, PoolDraft};
+use crate::perf::{self, Architecture, known_architectures};
+use crate::policy::document::{Place, Placed, Report, Texts};
+use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
+use crate::policy::problem::{did_you_mean, listed};
+use crate::policy::schema::{ArchitectureFigures, ArchitectureSpec, ServedModelDocument, ServedModelSpec};
+
+/// How far shares may sum from 1 before they are wrong rather than rounded.
+const SHARE_TOLERANCE: f64 = 1e-6;
+
+/// A ServedModel as far as it could be resolved.
+pub struct ModelDraft<'d> {
+    pub place: &'d Place,
+    pub namespace: String,
+    pub name: String,
+    pub served_name: String,
+    pub architecture: Option<Architecture>,
+    /// (position in the Fleet's list, share, position in this document's list).
+    pub classes: Vec<(usize, f64, usize)>,
+    pub pools: Vec<PoolDraft>,
+    pub expected_shape: Option<(f64, f64)>,
+}
+
+impl<'d> ModelDraft<'d> {
+    pub fn resolve(
+        (place, document): &'d Placed<ServedModelDocument>,
+        fleet: &Fleet,
+        texts: &Texts,
+        report: &mut Report,
+    ) -> Self {
+        let (metadata, spec) = (&document.metadata, &document.spec);
+        let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        if !is_dns_subdomain(&metadata.name) {
+            let message = format!("`{}` is no object name", metadata.name);
+            report.add(place, "metadata.name", message, Some(SUBDOMAIN_HINT.to_owned()));
+        }
+        if !is_dns_label(&namespace) {
+            let message = format!("`{namespace}` is no namespace");
+            report.add(place, "metadata.namespace", message, Some(LABEL_HINT.to_owned()));
+        }
+        if spec.model.trim().is_empty() || spec.model.trim() != spec.model {
+            let hint = "write the name that the servers put in the label `model_name`";
+            report.add(place, "spec.model", format!("`{}` is no model name", spec.model), Some(hint.to_owned()));
+        }
+        if spec.pools.is_empty() {
+            report.add(place, "spec.pools", "is empty", Some("a model needs at least one pool".to_owned()));
+        }
+        unique(place, report, "class", spec.classes.iter().map(|c| c.name.as_str()), |i| {
+            format!("spec.classes[{i}].name")
+        });
+        let architecture = architecture(place, &spec.model, spec.architecture.as_ref(), report);
+        let model = pool::ModelContext {
+            place,
+            namespace: &namespace,
+            served_name: &spec.model,
+            architecture: architecture.as_ref(),
+            fleet,
+            texts,
+        };
+        let pools = spec.pools.iter().enumerate().map(|(i, p)| pool::resolve(&model, i, p, report)).collect();
+        Self {
+            place,
+            namespace: namespace.clone(),
+            name: metadata.name.clone(),
+            served_name: spec.model.clone(),
+            classes: shares(place, fleet, spec, report),
+            pools,
+            expected_shape: spec.demand.shape.as_ref().map(|s| (s.input_tokens, s.output_tokens)),
+            architecture: architecture.flatten(),
+        }
+    }
+}
+
+/// `None` when what was given is wrong (and reported), `Some(None)` when nothing is known.
+fn architecture(
+    place: &Place,
+    model: &str,
+    spec: Option<&ArchitectureSpec>,
+    report: &mut Report,
+) -> Option<Option<Architecture>> {
+    if !place.is_sound("spec.architecture") {
+        return None;
+    }
+    match spec {
+        None => Some(perf::architecture(model)),
+        Some(ArchitectureSpec::Named(name)) => {
+            let found = perf::architecture(name);
+            if found.is_none() {
+                let known = known_architectures();
+                let meant = did_you_mean(name, known.iter().copied()).map(|m| format!(" ({m})")).unwrap_or_default();
+                let hint = format!("known are {}{meant}; or give the figures", listed(known));
+                report.add(place, "spec.architecture", format!("no architecture `{name}` is built in"), Some(hint));
+            }
+            found.map(Some)
+        }
+        Some(ArchitectureSpec::Given(figures)) => given(place, model, figures, report).map(Some),
+    }
+}
+
+fn given(place: &Place, model: &str, figures: &ArchitectureFigures, report: &mut Report) -> Option<Architecture> {
+    let active = figures.active_parameters_billion.unwrap_or(figures.parameters_billion);
+    let architecture = Architecture {
+        name: Cow::Owned(model.to_owned()),
+        parameters: figures.parameters_billion * 1e9,
+        active_parameters: active * 1e9,
+        embedding_parameters: 0.0,
+        layers: figures.layers,
+        hidden_size: figures.hidden_size,
+        kv_heads: figures.kv_heads,
+        head_size: figures.head_size,
+    };
+    if !architecture.is_usable() {
+        let hint = "every figure must be greater than zero, and no more parameters active than there are";
+        report.add(place, "spec.architecture", "describes no model", Some(hint.to_owned()));
+        return None;
+    }
+    Some(architecture)
+}
+
+/// Shares that sum to 1; what is not given divides the rest.
+fn shares(place: &Place, fleet: &Fleet, spec: &ServedModelSpec, report: &mut Report) -> Vec<(usize, f64, usize)> {
+    if spec.classes.is_empty() {
+        report.add(place, "spec.classes", "is empty", Some("name a class of the Fleet".to_owned()));
+        return Vec::new();
+    }
+    let given: f64 = spec.classes.iter().filter_map(|c| c.share).sum();
+    let without = spec.classes.iter().filter(|c| c.share.is_none()).count();
+    let rest = 1.0 - given;
+    let sum_hint = "they must sum to 1; a class without a share gets what is left";
+    if rest < -SHARE_TOLERANCE {
+        report.add(place, "spec.classes", format!("the shares sum to {given}"), Some(sum_hint.to_owned()));
+    } else if without == 0 && rest > SHARE_TOLERANCE {
+        report.add(place, "spec.classes", format!("the shares sum to {given} only"), Some(sum_hint.to_owned()));
+    } else if without > 0 && rest <= SHARE_TOLERANCE {
+        let message = "the shares given leave nothing for the classes without one";
+        report.add(place, "spec.classes", message, Some("remove those classes or lower a share".to_owned()));
+    }
+    let each = rest.max(0.0) / without.max(1) as f64;
+    let total = if without == 0 { given.max(f64::MIN_POSITIVE) } else { 1.0 };
+    let mut shares = Vec::new();
+    for (i, class) in spec.classes.iter().enumerate() {
+        if let Some(at) = fleet.class(&class.name, place, &format!("spec.classes[{i}].name"), report) {
+            shares.push((at, class.share.map_or(each, |s| s / total), i));
+        }
+    }
+    shares
+}

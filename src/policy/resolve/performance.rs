@@ -1,0 +1,149 @@
+//! The figures of one pool: given, from a profile file, or estimated.
+
+use super::pool::ModelContext;
+use crate::perf::{Architecture, DataSheet, Estimate, Evidence, Parameters, estimate};
+use crate::policy::document::{Report, profile_path};
+use crate::policy::profile::profile;
+use crate::policy::schema::{EstimateSpec, NumberFormat, ParametersSpec, PerformanceSpec, PoolSpec};
+
+/// What one replica can do.
+#[derive(Clone, Copy)]
+pub struct Figures {
+    pub parameters: Parameters,
+    pub evidence: Evidence,
+    pub kv_tokens: f64,
+}
+
+/// `None` after a problem was reported, or when the accelerator or the architecture has one of its own.
+pub fn resolve(
+    model: &ModelContext,
+    here: &str,
+    spec: &PoolSpec,
+    sheet: Option<&DataSheet>,
+    report: &mut Report,
+) -> Option<Figures> {
+    let path = format!("{here}.performance");
+    match spec.performance.as_ref() {
+        None => estimated(model, here, &path, spec, &EstimateSpec::default(), sheet, report),
+        Some(PerformanceSpec::Estimate(formats)) => estimated(model, here, &path, spec, formats, sheet, report),
+        Some(PerformanceSpec::Parameters(given)) => {
+            measured(model, &format!("{path}.parameters"), spec, given, sheet, report)
+        }
+        Some(PerformanceSpec::Profile(file)) => {
+            let path = format!("{path}.profile");
+            let given = read_profile(model, &path, file, report)?;
+            measured(model, &path, spec, &given, sheet, report)
+        }
+    }
+}
+
+fn estimated(
+    model: &ModelContext,
+    here: &str,
+    path: &str,
+    spec: &PoolSpec,
+    formats: &EstimateSpec,
+    sheet: Option<&DataSheet>,
+    report: &mut Report,
+) -> Option<Figures> {
+    let place = model.place;
+    let Some(architecture) = model.architecture?.as_ref() else {
+        let message = format!("nothing is known about the architecture of `{}`", model.served_name);
+        let hint = "give `spec.architecture`, or `performance` with `parameters` or a `profile`";
+        report.add(place, path, message, Some(hint.to_owned()));
+        return None;
+    };
+    match estimate(sheet?, architecture, spec.accelerators_per_replica, formats.weights, formats.kv_cache) {
+        Ok(Estimate { parameters, kv_tokens }) => {
+            Some(Figures { parameters, evidence: Evidence::OutsideIn, kv_tokens })
+        }
+        Err(error) => {
+            let smaller = match formats.weights {
+                NumberFormat::Bf16 => {
+                    Some("or say that the weights are stored in 8 bits: `performance: {estimate: {weights: fp8}}`")
+                }
+                _ => None,
+            };
+            report.add(place, &format!("{here}.acceleratorsPerReplica"), error.to_string(), smaller.map(str::to_owned));
+            None
+        }
+    }
+}
+
+/// Given figures; the KV capacity is estimated when it is not among them.
+fn measured(
+    model: &ModelContext,
+    path: &str,
+    spec: &PoolSpec,
+    given: &ParametersSpec,
+    sheet: Option<&DataSheet>,
+    report: &mut Report,
+) -> Option<Figures> {
+    let place = model.place;
+    let parameters = Parameters {
+        alpha_seconds: given.alpha.seconds(),
+        beta_seconds_per_token: given.beta.seconds(),
+        gamma_seconds_per_token: given.gamma.seconds(),
+    };
+    if !parameters.is_usable() {
+        let hint = "alpha, beta and gamma must not all be zero";
+        report.add(place, path, "an iteration would take no time", Some(hint.to_owned()));
+        return None;
+    }
+    let kv_tokens = match given.kv_tokens {
+        Some(0) => Err("is 0".to_owned()),
+        Some(tokens) => Ok(tokens as f64),
+        None => kv_estimate(sheet?, model.architecture?.as_ref(), spec.accelerators_per_replica),
+    };
+    match kv_tokens {
+        Ok(kv_tokens) => Some(Figures { parameters, evidence: Evidence::Curve, kv_tokens }),
+        Err(why) => {
+            let hint = "give the number that the server prints at its start, for example 406000";
+            if path.ends_with(".profile") {
+                report.add(place, path, format!("kvTokens of the profile {why}"), Some(hint.to_owned()));
+            } else {
+                report.add(place, &format!("{path}.kvTokens"), why, Some(hint.to_owned()));
+            }
+            None
+        }
+    }
+}
+
+/// KV capacity with 16-bit numbers, or 8-bit weights where those do not fit.
+fn kv_estimate(sheet: &DataSheet, architecture: Option<&Architecture>, accelerators: u32) -> Result<f64, String> {
+    let architecture = architecture.ok_or("is missing and cannot be estimated without an architecture")?;
+    [NumberFormat::Bf16, NumberFormat::Fp8, NumberFormat::Int4]
+        .iter()
+        .find_map(|weights| estimate(sheet, architecture, accelerators, *weights, NumberFormat::Bf16).ok())
+        .map(|e| e.kv_tokens)
+        .ok_or_else(|| "is missing and cannot be estimated: the weights do not fit".to_owned())
+}
+
+fn read_profile(model: &ModelContext, path: &str, file: &str, report: &mut Report) -> Option<ParametersSpec> {
+    let place = model.place;
+    let name = match profile_path(&place.file, file) {
+        Ok(name) => name,
+        Err(why) => {
+            report.add(place, path, format!("`{file}` {why}"), None);
+            return None;
+        }
+    };
+    let text = match model.texts.profiles.get(&name) {
+        Some(Ok(text)) => text,
+        Some(Err(why)) => {
+            report.add(place, path, format!("the profile `{name}` {why}"), None);
+            return None;
+        }
+        None => {
+            report.add(place, path, format!("there is no profile file `{name}`"), None);
+            return None;
+        }
+    };
+    match profile(&name, text) {
+        Ok(given) => Some(given),
+        Err(problems) => {
+            report.problems.extend(problems);
+            None
+        }
+    }
+}

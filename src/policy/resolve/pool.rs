@@ -1,0 +1,205 @@
+//! One pool of a ServedModel: its numbers, its scale target, its figures.
+
+use super::fleet::Fleet;
+use super::{performance, series};
+use crate::perf::{Architecture, Limits};
+use crate::policy::document::{Place, Report, Texts};
+use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
+use crate::policy::resolved::{Pool, ScaleTarget};
+use crate::policy::schema::{LimitsSpec, PoolSpec, Role, TargetSpec};
+use crate::policy::selector::SeriesSelector;
+
+/// What the pools of one model share.
+pub struct ModelContext<'m> {
+    pub place: &'m Place,
+    pub namespace: &'m str,
+    pub served_name: &'m str,
+    /// `None` when it was given wrongly, `Some(None)` when nothing is known.
+    pub architecture: Option<&'m Option<Architecture>>,
+    pub fleet: &'m Fleet<'m>,
+    pub texts: &'m Texts,
+}
+
+/// A pool as far as it could be resolved.
+pub struct PoolDraft {
+    /// Position in the document's list.
+    pub position: usize,
+    pub name: String,
+    /// `None` when it is not certain what it is called.
+    pub target: Option<ScaleTarget>,
+    /// `None` when it is not certain which series are meant.
+    pub selector: Option<SeriesSelector>,
+    pub scrape: Vec<String>,
+    /// What a replica can do, also when other things about the pool are wrong.
+    pub figures: Option<(performance::Figures, Limits)>,
+    /// Position of the accelerator in the Fleet's list and how many of it the fewest replicas need.
+    pub floor: Option<(usize, u64)>,
+    /// The pool, when nothing about it is wrong; the model's index is not known yet.
+    pub pool: Option<Pool>,
+}
+
+/// Resolves one pool and reports what is wrong with it alone.
+pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &mut Report) -> PoolDraft {
+    let place = model.place;
+    let here = format!("spec.pools[{position}]");
+    let at = |key: &str| format!("{here}.{key}");
+    let before = report.problems.len();
+    check_alone(place, &here, spec, report);
+    let limits = limits(place, &here, &spec.limits, report);
+    let target = target(place, &here, &spec.name, spec.target.as_ref(), report);
+    let selector = series::selector(model, &here, spec.series.as_ref(), &target, report);
+    let accelerator = model.fleet.accelerator(&spec.accelerator, place, &at("accelerator"), report);
+    let resolved = accelerator.and_then(|i| model.fleet.accelerators[i].1.as_ref());
+    let max = accelerator.and_then(|i| bounds(place, &here, spec, model.fleet.stock(i)?, report));
+    let figures = performance::resolve(model, &here, spec, resolved.map(|a| &a.sheet), report);
+
+    let is_sound = |paths: &[&str]| paths.iter().all(|p| place.is_sound(p));
+    let identified = is_sound(&["metadata.namespace", &at("name"), &at("target")]);
+    let counted = is_sound(&[&at("accelerator"), &at("acceleratorsPerReplica"), &at("min")]);
+    let is_whole = report.problems.len() == before && place.is_sound(&here) && place.is_sound("metadata.namespace");
+    let measured = is_sound(&[&at("performance"), &at("acceleratorsPerReplica"), &at("limits"), &at("accelerator")]);
+    let pool = || {
+        let performance::Figures { parameters, evidence, kv_tokens } = figures?;
+        Some(Pool {
+            namespace: model.namespace.to_owned(),
+            name: spec.name.clone(),
+            model: usize::MAX,
+            accelerator: accelerator?,
+            accelerators_per_replica: spec.accelerators_per_replica,
+            role: spec.role,
+            engine: spec.engine,
+            mode: spec.mode,
+            min: spec.min,
+            max: max?,
+            startup_seconds: spec.startup_time.seconds(),
+            target: target.clone(),
+            selector: selector.clone()?,
+            scrape: spec.scrape.clone(),
+            parameters,
+            evidence,
+            kv_tokens,
+            limits,
+        })
+    };
+    let certain = identified && is_sound(&["spec.model", &at("series")]);
+    PoolDraft {
+        position,
+        name: spec.name.clone(),
+        floor: accelerator.filter(|_| counted).map(|a| (a, units(spec))),
+        pool: if is_whole { pool() } else { None },
+        selector: selector.clone().filter(|_| certain),
+        target: identified.then(|| target.clone()),
+        scrape: spec.scrape.clone(),
+        figures: figures.filter(|_| measured).map(|f| (f, limits)),
+    }
+}
+
+/// What can be said about a pool without looking at anything else.
+fn check_alone(place: &Place, here: &str, spec: &PoolSpec, report: &mut Report) {
+    let at = |key: &str| format!("{here}.{key}");
+    if !is_dns_label(&spec.name) {
+        report.add(place, &at("name"), format!("`{}` is no pool name", spec.name), Some(LABEL_HINT.to_owned()));
+    }
+    if spec.role != Role::Both {
+        let hint = "use `both`: every replica prefills and decodes";
+        report.add(
+            place,
+            &at("role"),
+            "separate prefill and decode pools are not supported yet",
+            Some(hint.to_owned()),
+        );
+    }
+    if spec.startup_time.seconds() <= 0.0 {
+        let hint = "the time from \"one more replica wanted\" to \"it serves\", for example 4m";
+        report.add(place, &at("startupTime"), "must be longer than zero", Some(hint.to_owned()));
+    }
+    for (i, address) in spec.scrape.iter().enumerate() {
+        check_address(place, &format!("{here}.scrape[{i}]"), address, report);
+    }
+}
+
+/// Accelerators that the fewest replicas need.
+fn units(spec: &PoolSpec) -> u64 {
+    u64::from(spec.min) * u64::from(spec.accelerators_per_replica)
+}
+
+/// Most replicas, after the limits were held against each other and against the stock.
+fn bounds(place: &Place, here: &str, spec: &PoolSpec, stock: u32, report: &mut Report) -> Option<u32> {
+    let at = |key: &str| format!("{here}.{key}");
+    if let Some(max) = spec.max
+        && max < spec.min
+        && place.is_sound(&at("min"))
+    {
+        let hint = format!("max is at least min, {}", spec.min);
+        report.add(place, &at("max"), format!("{max} is below min {}", spec.min), Some(hint));
+        return None;
+    }
+    let each = spec.accelerators_per_replica;
+    let fitting = stock / each.max(1);
+    let name = &spec.accelerator;
+    if stock > 0 && fitting == 0 {
+        let hint = format!("at most {stock}, or a larger stock of {name}");
+        let message = format!("one replica needs {each} x {name}, the stock is {stock}");
+        report.add(place, &at("acceleratorsPerReplica"), message, Some(hint));
+    } else if spec.min > fitting && place.is_sound(&at("acceleratorsPerReplica")) {
+        let message = format!("a minimum of {} needs {} x {name}, the stock is {stock}", spec.min, units(spec));
+        let hint = format!("at most {fitting}, or a larger stock of {name}");
+        report.add(place, &at("min"), message, Some(hint));
+    }
+    Some(spec.max.map_or(fitting, |max| max.min(fitting)))
+}
+
+fn limits(place: &Place, here: &str, spec: &LimitsSpec, report: &mut Report) -> Limits {
+    let default = Limits::default();
+    let limits = Limits {
+        max_num_seqs: spec.max_num_seqs.unwrap_or(default.max_num_seqs),
+        max_num_batched_tokens: spec.max_num_batched_tokens.unwrap_or(default.max_num_batched_tokens),
+    };
+    if limits.max_num_batched_tokens < limits.max_num_seqs {
+        let message = format!(
+            "a token budget of {} is too small for {} sequences, each of which needs a token per iteration",
+            limits.max_num_batched_tokens, limits.max_num_seqs
+        );
+        let hint = "give both as the server was started with them";
+        report.add(place, &format!("{here}.limits"), message, Some(hint.to_owned()));
+    }
+    limits
+}
+
+fn target(place: &Place, here: &str, pool: &str, spec: Option<&TargetSpec>, report: &mut Report) -> ScaleTarget {
+    let target = ScaleTarget {
+        api_version: spec.map_or_else(|| "apps/v1".to_owned(), |t| t.api_version.clone()),
+        kind: spec.map_or_else(|| "Deployment".to_owned(), |t| t.kind.clone()),
+        name: spec.and_then(|t| t.name.clone()).unwrap_or_else(|| pool.to_owned()),
+    };
+    if spec.is_some_and(|t| t.name.is_some()) && !is_dns_subdomain(&target.name) {
+        let message = format!("`{}` is no object name", target.name);
+        report.add(place, &format!("{here}.target.name"), message, Some(SUBDOMAIN_HINT.to_owned()));
+    }
+    let version = target.api_version.rsplit('/').next().unwrap_or_default();
+    if !version.starts_with('v') || target.api_version.matches('/').count() > 1 {
+        let message = format!("`{}` is no API version", target.api_version);
+        let hint = "write for example apps/v1 or leaderworkerset.x-k8s.io/v1";
+        report.add(place, &format!("{here}.target.apiVersion"), message, Some(hint.to_owned()));
+    }
+    let is_kind = target.kind.chars().all(|c| c.is_ascii_alphanumeric())
+        && target.kind.chars().next().is_some_and(|c| c.is_ascii_uppercase());
+    if !is_kind {
+        let message = format!("`{}` is no kind", target.kind);
+        let hint = "write for example Deployment or StatefulSet";
+        report.add(place, &format!("{here}.target.kind"), message, Some(hint.to_owned()));
+    }
+    target
+}
+
+fn check_address(place: &Place, path: &str, address: &str, report: &mut Report) {
+    let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+    let host = rest.and_then(|r| r.split(['/', '?', '#']).next()).unwrap_or_default();
+    if host.is_empty() || address.chars().any(char::is_whitespace) {
+        let hint = "write the whole address, for example http://10.0.0.7:8000/metrics";
+        report.add(place, path, format!("`{address}` is no address of a metrics page"), Some(hint.to_owned()));
+    } else if host.contains('@') {
+        let hint = "credentials do not belong in a policy";
+        report.add(place, path, "the address holds a user name or password", Some(hint.to_owned()));
+    }
+}
