@@ -88,7 +88,8 @@ impl Published {
     pub fn current(&self, now_seconds: f64) -> Result<&Decision, Withheld> {
         let decision = self.decision.as_deref().ok_or(Withheld::NotYet)?;
         let age_seconds = now_seconds - decision.at_seconds;
-        if age_seconds > self.max_age_seconds {
+        // Written so that an age that is no number is too old.
+        if !age_seconds.le(&self.max_age_seconds) {
             return Err(Withheld::TooOld { age_seconds, limit_seconds: self.max_age_seconds });
         }
         Ok(decision)

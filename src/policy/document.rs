@@ -106,7 +106,7 @@ pub fn parse(texts: &Texts, report: &mut Report) -> Vec<Parsed> {
     let mut parsed = Vec::new();
     for (file, text) in &texts.documents {
         let result = match text {
-            Ok(text) => Node::parse(text),
+            Ok(text) => Node::parse(text).map_err(|(line, why)| (line, format!("is no valid YAML: {why}"))),
             Err(why) => Err((0, why.clone())),
         };
         match result {

@@ -22,12 +22,13 @@ pub fn load(path: &Path) -> Result<Policy, PolicyErrors> {
     resolve(&read_stable(path))
 }
 
-/// Reads a policy from a text; `name` is what messages call it. Profile files are not looked for.
+/// Resolves a policy from one text; `name` stands for the file in messages. Profile files are looked for
+/// beside that name.
 ///
 /// # Errors
 /// Everything that is wrong, with line.
 pub fn from_text(name: &str, text: &str) -> Result<Policy, PolicyErrors> {
-    resolve(&Texts { documents: vec![(name.to_owned(), Ok(text.to_owned()))], profiles: BTreeMap::new() })
+    resolve(&with_profiles(vec![(name.to_owned(), Ok(text.to_owned()))]))
 }
 
 /// Notices changes of a policy by its contents, never by time stamps: a ConfigMap swaps links, editors
@@ -79,7 +80,10 @@ fn read_stable(path: &Path) -> Texts {
 }
 
 fn read(path: &Path) -> Texts {
-    let documents = read_documents(path);
+    with_profiles(read_documents(path))
+}
+
+fn with_profiles(documents: Vec<(String, Result<String, String>)>) -> Texts {
     let mut texts = Texts { documents, profiles: BTreeMap::new() };
     for name in named_profiles(&parse(&texts, &mut Report::default())) {
         let text = read_text(Path::new(&name));

@@ -63,9 +63,11 @@ impl PolicyErrors {
 pub(super) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let plain = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let wanted = plain(written);
+    // The beginning of a name is nearer than any slip of the fingers.
+    let is_start = |name: &str| wanted.len() > 2 && plain(name).starts_with(&wanted);
     let (distance, name) = known
         .into_iter()
-        .map(|name| (strsim::osa_distance(&wanted, &plain(name)), name))
+        .map(|name| (if is_start(name) { 0 } else { strsim::osa_distance(&wanted, &plain(name)) }, name))
         .min_by_key(|(distance, _)| *distance)?;
     let near = distance <= (wanted.chars().count().max(plain(name).chars().count()) / 3).max(1);
     near.then(|| format!("did you mean `{name}`?"))
@@ -93,6 +95,7 @@ mod tests {
             ("h10", Some("h100")),
             ("H100", Some("h100")),
             ("stcok", Some("stock")),
+            ("price", Some("pricePerHour")),
             ("quantity", None),
             ("", None),
         ] {

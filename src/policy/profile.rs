@@ -41,7 +41,8 @@ pub fn profile(file: &str, text: &str) -> Result<ParametersSpec, Vec<Problem>> {
         message,
         hint,
     };
-    let nodes = Node::parse(text).map_err(|(line, message)| vec![problem(line, String::new(), message, None)])?;
+    let nodes = Node::parse(text)
+        .map_err(|(line, message)| vec![problem(line, String::new(), format!("is no valid YAML: {message}"), None)])?;
     let [node] = &nodes[..] else {
         let message = format!("a profile file holds one document, not {}", nodes.len());
         return Err(vec![problem(1, String::new(), message, None)]);

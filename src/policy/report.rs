@@ -31,11 +31,11 @@ fn summary(policy: &Policy, out: &mut String) -> std::fmt::Result {
     let short: String = policy.fingerprint.chars().take(12).collect();
     writeln!(
         out,
-        "valid: {} accelerator types, {} classes, {} models, {} pools (fingerprint {short})",
-        policy.accelerators.len(),
-        policy.classes.len(),
-        policy.models.len(),
-        policy.pools.len()
+        "valid: {}, {}, {}, {} (fingerprint {short})",
+        counted(policy.accelerators.len(), "accelerator type"),
+        counted(policy.classes.len(), "class"),
+        counted(policy.models.len(), "model"),
+        counted(policy.pools.len(), "pool")
     )?;
     for a in &policy.accelerators {
         let (name, stock, price, currency) = (&a.name, a.stock, a.price_per_hour, &policy.currency);
@@ -51,6 +51,11 @@ fn summary(policy: &Policy, out: &mut String) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+fn counted(n: usize, what: &str) -> String {
+    let plural = if what.ends_with('s') { "es" } else { "s" };
+    format!("{n} {what}{}", if n == 1 { "" } else { plural })
 }
 
 fn promise(promise: &Promise) -> String {

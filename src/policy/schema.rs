@@ -398,7 +398,7 @@ pub enum PerformanceSpec {
     /// Measured or fitted parameters of one iteration.
     #[serde(rename = "parameters")]
     Parameters(ParametersSpec),
-    /// A profile file, relative to the policy file.
+    /// A profile file: a path below the folder of the policy file.
     #[serde(rename = "profile")]
     Profile(String),
     /// Estimated from data sheet and architecture.

@@ -99,8 +99,36 @@ fn conditions_meet(a: &Condition, b: &Condition) -> bool {
     match (a, b) {
         (Condition::Equals(x), Condition::Equals(y)) => x == y,
         (Condition::Equals(x), other) | (other, Condition::Equals(x)) => other.accepts(x),
-        _ => languages_meet(&a.pattern(), &b.pattern()),
+        (Condition::Matches(x, _), Condition::Matches(y, _)) => {
+            let (start_x, start_y) = (certain_start(x), certain_start(y));
+            let agree = start_x.starts_with(&start_y) || start_y.starts_with(&start_x);
+            agree && languages_meet(&a.pattern(), &b.pattern())
+        }
     }
+}
+
+/// Letters that every match surely begins with; fewer than there are where that is hard to say. Spares
+/// the search of the product for the many pools whose names simply differ.
+fn certain_start(pattern: &str) -> String {
+    if pattern.contains('|') || pattern.contains("(?") {
+        return String::new();
+    }
+    let mut start = String::new();
+    let mut letters = pattern.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let literal = match letter {
+            '\\' => letters.next().filter(char::is_ascii_punctuation),
+            c if c.is_alphanumeric() || "-_/:,;=@%!~\"'<> ".contains(c) => Some(c),
+            _ => None,
+        };
+        let Some(literal) = literal else { break };
+        // A repetition may also stand for none.
+        if letters.peek().is_some_and(|next| "?*+{".contains(*next)) {
+            break;
+        }
+        start.push(literal);
+    }
+    start
 }
 
 /// Breadth-first search of the product automaton for a word that both expressions accept.
@@ -165,6 +193,27 @@ mod tests {
         assert!(!selector("m", "a+").overlaps(&selector("m", "b+")));
         assert!(!selector("m", "llama-.+").overlaps(&selector("other", "llama-.+")));
         assert!(!selector("m", "x{3}").overlaps(&selector("m", "x{2}")));
+    }
+
+    #[test]
+    fn the_certain_start_never_hides_an_overlap() {
+        for (pattern, start) in [
+            (r"llama\-3\.1-[0-9]+", "llama-3.1-"),
+            ("ab*", "a"),
+            ("ab{0}", "a"),
+            ("a|b", ""),
+            ("(?i)abc", ""),
+            (r"a\d", "a"),
+            (r"a\x62", "a"),
+            ("a.b", "a"),
+            ("^a", ""),
+            ("", ""),
+        ] {
+            assert_eq!(certain_start(pattern), start, "{pattern}");
+        }
+        assert!(selector("m", "ab*c").overlaps(&selector("m", "ac")));
+        assert!(selector("m", "(?i)ABC").overlaps(&selector("m", "abc")));
+        assert!(selector("m", "x|abc").overlaps(&selector("m", "ab.")));
     }
 
     #[test]

@@ -114,10 +114,10 @@ impl<'s> Walk<'s> {
     /// An optional value, a word with documented meanings, a tagged choice, or a choice by type.
     fn one_of(&mut self, options: &'s [Json], node: &Node, path: &str, line: u64) -> Option<Json> {
         let options: Vec<&Json> = options.iter().map(|o| self.followed(o)).filter(|o| o["type"] != "null").collect();
-        if let [only] = options[..] {
-            if only["const"].is_null() {
-                return self.value(only, node, path, line);
-            }
+        if let [only] = options[..]
+            && only["const"].is_null()
+        {
+            return self.value(only, node, path, line);
         }
         if options.iter().all(|o| o["const"].is_string()) {
             return self.word(options.iter().filter_map(|o| o["const"].as_str()).collect(), node, path, line);
@@ -167,7 +167,9 @@ impl<'s> Walk<'s> {
     }
 
     fn word(&mut self, words: Vec<&str>, node: &Node, path: &str, line: u64) -> Option<Json> {
-        let Some(text) = node.as_text() else { return self.wrong_type("text", node, path, line) };
+        let Some(text) = node.as_text() else {
+            return self.wrong_type(&format!("one of: {}", listed(words)), node, path, line);
+        };
         if words.contains(&text) {
             return Some(json!(text));
         }

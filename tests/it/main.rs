@@ -1,27 +1,15 @@
-//! Integration tests, one binary.
+//! The one integration binary; a file per subject.
 
-/// One simulated replica against the performance model.
-mod simulate_engine;
-/// Pools, stock, routing, accounts and determinism of the simulated fleet.
-mod simulate_fleet;
-/// A simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower.
-mod simulate_http;
-/// The simulated metrics page against a real server's.
-mod simulate_page;
-/// The policy that the tests of the simulated fleet share.
-mod simulate_policy;
-/// Traces played as workloads.
-mod simulate_workload;
-
-/// The external metrics API: discovery, data path, errors.
-mod serve_external;
-/// Health and the JSON API.
-mod serve_json;
-/// The daemon's own metrics.
-mod serve_metrics;
-/// The selector parser against an independent evaluator.
-mod serve_selector;
-/// Listeners, certificates, the orderly stop.
-mod serve_server;
-/// A published snapshot to serve, and how to ask for it.
-mod serve_support;
+mod policy; // policy files: what loads, what is refused with which lines, what a reload does
+mod serve_external; // the external metrics API: discovery, data path, errors
+mod serve_json; // health and the JSON API
+mod serve_metrics; // the daemon's own metrics
+mod serve_selector; // the selector parser against an independent evaluator
+mod serve_server; // listeners, certificates, the orderly stop
+mod serve_support; // a published snapshot to serve, and how to ask for it
+mod simulate_engine; // one simulated replica against the performance model
+mod simulate_fleet; // pools, stock, routing, accounts and determinism of the simulated fleet
+mod simulate_http; // a simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower
+mod simulate_page; // the simulated metrics page against a real server's
+mod simulate_policy; // the policy that the tests of the simulated fleet share
+mod simulate_workload; // traces played as workloads

@@ -98,6 +98,7 @@ pub fn decision() -> Decision {
         }],
         models: vec![ModelDecision {
             namespace: "inference".into(),
+            name: "llama".into(),
             model: "meta-llama/Llama-3.1-70B".into(),
             offered_rate: Some(82.0),
             planned_rate: 89.0,
@@ -120,6 +121,7 @@ pub fn decision() -> Decision {
             subject: "pod=x".into(),
             message: "belongs to no pool".into(),
         }],
+        source_error: None,
     }
 }
 

@@ -264,6 +264,7 @@ fn the_routes_of_a_decision_are_found_by_name() {
     let route = |class: &str, pool: &str, share| Route { class: class.into(), pool: pool.into(), share, rate: 1.0 };
     let model = ModelDecision {
         namespace: "inference".into(),
+        name: "llama".into(),
         model: "llama".into(),
         offered_rate: None,
         planned_rate: 1.0,
@@ -291,6 +292,7 @@ fn the_routes_of_a_decision_are_found_by_name() {
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,
         findings: Vec::new(),
+        source_error: None,
     };
     let expected =
         BTreeMap::from([((0, INTERACTIVE), vec![(FAST, 0.6), (SLOW, 0.4)]), ((0, BATCH), vec![(SLOW, 1.0)])]);

@@ -1,7 +1,7 @@
 //! The Fleet document: hardware, promises, planner settings.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::perf::{DataSheet, data_sheet, known_accelerators};
 use crate::policy::document::{Place, Placed, Report};
@@ -66,6 +66,13 @@ impl<'d> Fleet<'d> {
         }
     }
 
+    /// Stock of an accelerator, when it is certain.
+    pub fn stock(&self, i: usize) -> Option<u32> {
+        let (_, accelerator) = self.accelerators.get(i)?;
+        let is_sound = self.place.is_sound(&format!("spec.accelerators[{i}].stock"));
+        accelerator.as_ref().filter(|_| is_sound).map(|a| a.stock)
+    }
+
     /// Position of an accelerator; reports a name that the Fleet does not have.
     pub fn accelerator(&self, name: &str, place: &Place, path: &str, report: &mut Report) -> Option<usize> {
         let known = self.accelerators.iter().map(|(name, _)| name.as_str());
@@ -96,7 +103,8 @@ impl<'d> Fleet<'d> {
         let readable = |i: usize| self.place.is_sound(&format!("spec.{list}[{i}].name"));
         if (0..known.clone().count().max(1)).all(readable) {
             let meant = did_you_mean(name, known.clone()).map(|m| format!(" ({m})")).unwrap_or_default();
-            let hint = format!("the fleet has {}{meant}", listed(known));
+            let names: BTreeSet<&str> = known.collect();
+            let hint = format!("the fleet has {}{meant}", listed(names));
             report.add(place, path, format!("no {what} `{name}`"), Some(hint));
         }
         None
@@ -208,11 +216,26 @@ fn class(place: &Place, i: usize, spec: &ClassSpec, report: &mut Report) -> Opti
         let hint = "a percentile lies between 0 and 100, both excluded, for example 95 or 99";
         report.add(place, &at("percentile"), format!("{percentile} is no percentile"), Some(hint.to_owned()));
     }
+    check_promise(place, &here, spec, report);
+    let promise = match (spec.deadline, spec.percentile) {
+        (Some(deadline), _) => Promise::Deadline { seconds: deadline.seconds() },
+        (None, percentile) => Promise::Latency {
+            quantile: percentile? / 100.0,
+            ttft_seconds: spec.ttft.map_or(f64::INFINITY, |t| t.seconds()),
+            itl_seconds: spec.itl.map_or(f64::INFINITY, |t| t.seconds()),
+        },
+    };
+    (report.problems.len() == before).then(|| SloClass { name: spec.name.clone(), priority: spec.priority, promise })
+}
+
+/// A class promises latencies at a percentile or a deadline, not both and not nothing.
+fn check_promise(place: &Place, here: &str, spec: &ClassSpec, report: &mut Report) {
+    let at = |key: &str| format!("{here}.{key}");
     let latency = spec.ttft.or(spec.itl);
     match (latency, spec.deadline, spec.percentile) {
         (None, None, _) => {
             let hint = "give `ttft` and `itl` with a `percentile`, or a `deadline`";
-            report.add(place, &here, format!("class `{}` promises nothing", spec.name), Some(hint.to_owned()));
+            report.add(place, here, format!("class `{}` promises nothing", spec.name), Some(hint.to_owned()));
         }
         (Some(_), Some(_), _) => {
             let message = format!("class `{}` has a deadline and latency targets", spec.name);
@@ -227,15 +250,6 @@ fn class(place: &Place, i: usize, spec: &ClassSpec, report: &mut Report) -> Opti
         }
         _ => {}
     }
-    let promise = match (spec.deadline, spec.percentile) {
-        (Some(deadline), _) => Promise::Deadline { seconds: deadline.seconds() },
-        (None, percentile) => Promise::Latency {
-            quantile: percentile? / 100.0,
-            ttft_seconds: spec.ttft.map_or(f64::INFINITY, |t| t.seconds()),
-            itl_seconds: spec.itl.map_or(f64::INFINITY, |t| t.seconds()),
-        },
-    };
-    (report.problems.len() == before).then(|| SloClass { name: spec.name.clone(), priority: spec.priority, promise })
 }
 
 fn planner(place: &Place, spec: &PlannerSpec, report: &mut Report) -> Planner {

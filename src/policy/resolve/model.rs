@@ -1,8 +1,7 @@
 //! A ServedModel document: names, architecture, shares; its pools are resolved in `pool`.
 
-use std::collections::BTreeMap;
-
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::fleet::{Fleet, unique};
 use super::pool::{self, PoolDraft};

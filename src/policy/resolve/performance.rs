@@ -7,6 +7,7 @@ use crate::policy::profile::profile;
 use crate::policy::schema::{EstimateSpec, NumberFormat, ParametersSpec, PerformanceSpec, PoolSpec};
 
 /// What one replica can do.
+#[derive(Clone, Copy)]
 pub struct Figures {
     pub parameters: Parameters,
     pub evidence: Evidence,
@@ -98,8 +99,11 @@ fn measured(
         Ok(kv_tokens) => Some(Figures { parameters, evidence: Evidence::Curve, kv_tokens }),
         Err(why) => {
             let hint = "give the number that the server prints at its start, for example 406000";
-            let path = if path.ends_with(".profile") { path.to_owned() } else { format!("{path}.kvTokens") };
-            report.add(place, &path, format!("kvTokens {why}"), Some(hint.to_owned()));
+            if path.ends_with(".profile") {
+                report.add(place, path, format!("kvTokens of the profile {why}"), Some(hint.to_owned()));
+            } else {
+                report.add(place, &format!("{path}.kvTokens"), why, Some(hint.to_owned()));
+            }
             None
         }
     }
@@ -127,7 +131,7 @@ fn read_profile(model: &ModelContext, path: &str, file: &str, report: &mut Repor
     let text = match model.texts.profiles.get(&name) {
         Some(Ok(text)) => text,
         Some(Err(why)) => {
-            report.add(place, path, format!("the profile `{name}` cannot be read: {why}"), None);
+            report.add(place, path, format!("the profile `{name}` {why}"), None);
             return None;
         }
         None => {

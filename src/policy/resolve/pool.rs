@@ -30,6 +30,8 @@ pub struct PoolDraft {
     /// `None` when it is not certain which series are meant.
     pub selector: Option<SeriesSelector>,
     pub scrape: Vec<String>,
+    /// What a replica can do, also when other things about the pool are wrong.
+    pub figures: Option<(performance::Figures, Limits)>,
     /// Position of the accelerator in the Fleet's list and how many of it the fewest replicas need.
     pub floor: Option<(usize, u64)>,
     /// The pool, when nothing about it is wrong; the model's index is not known yet.
@@ -42,37 +44,20 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
     let here = format!("spec.pools[{position}]");
     let at = |key: &str| format!("{here}.{key}");
     let before = report.problems.len();
-    if !is_dns_label(&spec.name) {
-        report.add(place, &at("name"), format!("`{}` is no pool name", spec.name), Some(LABEL_HINT.to_owned()));
-    }
-    if spec.role != Role::Both {
-        let hint = "use `both`: every replica prefills and decodes";
-        report.add(
-            place,
-            &at("role"),
-            "separate prefill and decode pools are not supported yet",
-            Some(hint.to_owned()),
-        );
-    }
-    if spec.startup_time.seconds() <= 0.0 {
-        let hint = "the time from \"one more replica wanted\" to \"it serves\", for example 4m";
-        report.add(place, &at("startupTime"), "must be longer than zero", Some(hint.to_owned()));
-    }
-    for (i, address) in spec.scrape.iter().enumerate() {
-        check_address(place, &format!("{here}.scrape[{i}]"), address, report);
-    }
+    check_alone(place, &here, spec, report);
     let limits = limits(place, &here, &spec.limits, report);
     let target = target(place, &here, &spec.name, spec.target.as_ref(), report);
     let selector = series::selector(model, &here, spec.series.as_ref(), &target, report);
     let accelerator = model.fleet.accelerator(&spec.accelerator, place, &at("accelerator"), report);
     let resolved = accelerator.and_then(|i| model.fleet.accelerators[i].1.as_ref());
-    let max = resolved.and_then(|a| bounds(place, &here, spec, a.stock, report));
+    let max = accelerator.and_then(|i| bounds(place, &here, spec, model.fleet.stock(i)?, report));
     let figures = performance::resolve(model, &here, spec, resolved.map(|a| &a.sheet), report);
 
     let is_sound = |paths: &[&str]| paths.iter().all(|p| place.is_sound(p));
     let identified = is_sound(&["metadata.namespace", &at("name"), &at("target")]);
     let counted = is_sound(&[&at("accelerator"), &at("acceleratorsPerReplica"), &at("min")]);
     let is_whole = report.problems.len() == before && place.is_sound(&here) && place.is_sound("metadata.namespace");
+    let measured = is_sound(&[&at("performance"), &at("acceleratorsPerReplica"), &at("limits"), &at("accelerator")]);
     let pool = || {
         let performance::Figures { parameters, evidence, kv_tokens } = figures?;
         Some(Pool {
@@ -105,6 +90,31 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
         selector: selector.clone().filter(|_| certain),
         target: identified.then(|| target.clone()),
         scrape: spec.scrape.clone(),
+        figures: figures.filter(|_| measured).map(|f| (f, limits)),
+    }
+}
+
+/// What can be said about a pool without looking at anything else.
+fn check_alone(place: &Place, here: &str, spec: &PoolSpec, report: &mut Report) {
+    let at = |key: &str| format!("{here}.{key}");
+    if !is_dns_label(&spec.name) {
+        report.add(place, &at("name"), format!("`{}` is no pool name", spec.name), Some(LABEL_HINT.to_owned()));
+    }
+    if spec.role != Role::Both {
+        let hint = "use `both`: every replica prefills and decodes";
+        report.add(
+            place,
+            &at("role"),
+            "separate prefill and decode pools are not supported yet",
+            Some(hint.to_owned()),
+        );
+    }
+    if spec.startup_time.seconds() <= 0.0 {
+        let hint = "the time from \"one more replica wanted\" to \"it serves\", for example 4m";
+        report.add(place, &at("startupTime"), "must be longer than zero", Some(hint.to_owned()));
+    }
+    for (i, address) in spec.scrape.iter().enumerate() {
+        check_address(place, &format!("{here}.scrape[{i}]"), address, report);
     }
 }
 
@@ -132,7 +142,7 @@ fn bounds(place: &Place, here: &str, spec: &PoolSpec, stock: u32, report: &mut R
         let message = format!("one replica needs {each} x {name}, the stock is {stock}");
         report.add(place, &at("acceleratorsPerReplica"), message, Some(hint));
     } else if spec.min > fitting && place.is_sound(&at("acceleratorsPerReplica")) {
-        let message = format!("{} replicas need {} x {name}, the stock is {stock}", spec.min, units(spec));
+        let message = format!("a minimum of {} needs {} x {name}, the stock is {stock}", spec.min, units(spec));
         let hint = format!("at most {fitting}, or a larger stock of {name}");
         report.add(place, &at("min"), message, Some(hint));
     }

@@ -3,9 +3,11 @@
 
 use super::fleet::Fleet;
 use super::model::ModelDraft;
+use super::performance::Figures;
+use super::pool::PoolDraft;
 use crate::perf::{Evidence, Shape};
 use crate::policy::document::Report;
-use crate::policy::resolved::{Pool, Promise};
+use crate::policy::resolved::Promise;
 use crate::policy::units::Duration;
 
 /// Lengths assumed where the policy expects none.
@@ -13,7 +15,7 @@ const ASSUMED: Shape = Shape { input_tokens: 512.0, output_tokens: 128.0 };
 
 /// Least latencies of a pool.
 struct Least<'p> {
-    pool: &'p Pool,
+    pool: &'p str,
     ttft_seconds: f64,
     itl_seconds: f64,
 }
@@ -21,13 +23,10 @@ struct Least<'p> {
 /// Reports every class of a model whose targets none of the model's pools can meet even without load.
 ///
 /// Estimates get the benefit of their known error, so that only what is surely out of reach is refused.
-/// A model with a pool that has a problem of its own is left out: that pool might be the one.
+/// Pools whose figures are not known, because something else about them is wrong, are left out.
 pub fn unreachable_targets(fleet: &Fleet, models: &[ModelDraft], report: &mut Report) {
     for model in models.iter().filter(|m| m.place.is_sound("spec.demand")) {
-        let Some(least) = model.pools.iter().map(|p| Some(least(model, p.pool.as_ref()?))).collect::<Option<Vec<_>>>()
-        else {
-            continue;
-        };
+        let least: Vec<Least> = model.pools.iter().filter_map(|pool| least(model, pool)).collect();
         for (class, share, position) in &model.classes {
             let Some(class) = fleet.classes[*class].1.as_ref().filter(|_| *share > 0.0) else { continue };
             if let Promise::Latency { ttft_seconds, itl_seconds, .. } = class.promise
@@ -53,36 +52,36 @@ fn out_of_reach(least: &[Least], ttft_seconds: f64, itl_seconds: f64) -> Option<
     let mut possible = Vec::new();
     if by_ttft.ttft_seconds > ttft_seconds {
         vain.push(format!("a TTFT of {}", time(ttft_seconds)));
-        possible.push(format!("the best TTFT is {} on pool `{}`", time(by_ttft.ttft_seconds), by_ttft.pool.name));
+        possible.push(format!("the best TTFT is at least {} on pool `{}`", time(by_ttft.ttft_seconds), by_ttft.pool));
     }
     if by_itl.itl_seconds > itl_seconds {
         vain.push(format!("an ITL of {}", time(itl_seconds)));
-        possible.push(format!("the best ITL is {} on pool `{}`", time(by_itl.itl_seconds), by_itl.pool.name));
+        possible.push(format!("the best ITL is at least {} on pool `{}`", time(by_itl.itl_seconds), by_itl.pool));
     }
     if vain.is_empty() {
         vain.push(format!("a TTFT of {} with an ITL of {}", time(ttft_seconds), time(itl_seconds)));
-        possible.push(format!("pool `{}` has an ITL of {}", by_ttft.pool.name, time(by_ttft.itl_seconds)));
-        possible.push(format!("pool `{}` a TTFT of {}", by_itl.pool.name, time(by_itl.ttft_seconds)));
+        possible.push(format!("pool `{}` has an ITL of {}", by_ttft.pool, time(by_ttft.itl_seconds)));
+        possible.push(format!("pool `{}` a TTFT of {}", by_itl.pool, time(by_itl.ttft_seconds)));
     }
     Some((format!("{}, which no pool meets even without load", vain.join(" and ")), possible.join(", ")))
 }
 
 /// Latencies of a request that is alone: the prompt in chunks of the token budget, each iteration paying
 /// the fixed time and reading what is in the cache; then one token per iteration over a growing context.
-fn least<'p>(model: &ModelDraft, pool: &'p Pool) -> Least<'p> {
+fn least<'p>(model: &ModelDraft, pool: &'p PoolDraft) -> Option<Least<'p>> {
     let (input, output) = model.expected_shape.unwrap_or((ASSUMED.input_tokens, ASSUMED.output_tokens));
-    let p = &pool.parameters;
+    let (Figures { parameters: p, evidence, .. }, limits) = pool.figures.as_ref()?;
     let mut alpha = p.alpha_seconds;
-    if let (Evidence::OutsideIn, Some(a)) = (pool.evidence, &model.architecture) {
+    if let (Evidence::OutsideIn, Some(a)) = (evidence, &model.architecture) {
         // One request alone wakes few experts; the estimate counts all of them.
         alpha *= a.active_parameters / a.parameters;
     }
-    let chunks = (input / f64::from(pool.limits.max_num_batched_tokens)).ceil().max(1.0);
+    let chunks = (input / f64::from(limits.max_num_batched_tokens)).ceil().max(1.0);
     let per_prompt_token = p.beta_seconds_per_token + p.gamma_seconds_per_token * (chunks + 1.0) / 2.0;
-    let benefit = 1.0 - pool.evidence.safety_margin();
-    Least {
-        pool,
+    let benefit = 1.0 - evidence.safety_margin();
+    Some(Least {
+        pool: &pool.name,
         ttft_seconds: benefit * (chunks * alpha + per_prompt_token * input),
         itl_seconds: benefit * (alpha + p.beta_seconds_per_token + p.gamma_seconds_per_token * (input + output / 2.0)),
-    }
+    })
 }

@@ -96,10 +96,21 @@ pub fn conflicts(models: &[ModelDraft], report: &mut Report) {
                 report.add(model.place, &path, format!("`{page}` is already read for {owner}"), Some(hint.to_owned()));
             }
         }
+        let mut shared = Vec::new();
         for (owner, earlier) in pools[..i].iter().filter(|(m, _)| m.namespace == model.namespace) {
-            if let Some((key, message, hint)) = conflict(&whose(owner, earlier), earlier, pool) {
-                report.add(model.place, &format!("spec.pools[{}].{key}", pool.position), message, Some(hint));
+            match conflict(&whose(owner, earlier), earlier, pool) {
+                Some(Conflict::Series) => shared.push(whose(owner, earlier)),
+                Some(Conflict::Other { key, message, hint }) => {
+                    report.add(model.place, &format!("spec.pools[{}].{key}", pool.position), message, Some(hint));
+                }
+                None => {}
             }
+        }
+        if let Some(first) = shared.first() {
+            let more = if shared.len() > 1 { format!(" and to {} more", shared.len() - 1) } else { String::new() };
+            let message = format!("a series could belong to this pool and to {first}{more}");
+            let hint = "give `series` conditions on a label that tells them apart, for example `job` or `service`";
+            report.add(model.place, &format!("spec.pools[{}].series", pool.position), message, Some(hint.to_owned()));
         }
     }
 }
@@ -108,23 +119,24 @@ fn whose(model: &ModelDraft, pool: &PoolDraft) -> String {
     format!("`{}` (spec.pools[{}] of {})", pool.name, pool.position, model.place.document)
 }
 
-/// What two pools of one namespace have in common that they must not: (key, message, hint).
-fn conflict(whose: &str, earlier: &PoolDraft, pool: &PoolDraft) -> Option<(&'static str, String, String)> {
+/// What two pools of one namespace have in common that they must not.
+enum Conflict {
+    Series,
+    Other { key: &'static str, message: String, hint: String },
+}
+
+fn conflict(whose: &str, earlier: &PoolDraft, pool: &PoolDraft) -> Option<Conflict> {
     let (target, other) = (pool.target.as_ref()?, earlier.target.as_ref()?);
     if earlier.name == pool.name {
         let message = format!("pool `{}` is named twice in this namespace", pool.name);
-        return Some(("name", message, format!("the first is {whose}")));
+        return Some(Conflict::Other { key: "name", message, hint: format!("the first is {whose}") });
     }
     if same_target(other, target) {
         let message = format!("{} {} is already scaled by {whose}", target.kind, target.name);
-        return Some(("target", message, "every pool needs a scale target of its own".to_owned()));
+        let hint = "every pool needs a scale target of its own".to_owned();
+        return Some(Conflict::Other { key: "target", message, hint });
     }
-    if earlier.selector.as_ref()?.overlaps(pool.selector.as_ref()?) {
-        let message = format!("a series could belong to this pool and to {whose}");
-        let hint = "give `series` conditions that tell them apart, for example the label `job` or `service`";
-        return Some(("series", message, hint.to_owned()));
-    }
-    None
+    earlier.selector.as_ref()?.overlaps(pool.selector.as_ref()?).then_some(Conflict::Series)
 }
 
 /// The version does not tell objects apart, the group does.
