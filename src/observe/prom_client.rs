@@ -91,7 +91,6 @@ pub struct Answer {
 }
 
 /// A server and how to reach it.
-#[derive(Debug)]
 pub struct PromClient {
     client: phq::Client,
     access: HttpAccess,
@@ -99,9 +98,9 @@ pub struct PromClient {
     name: String,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for PromClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
+        f.debug_struct("PromClient").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -242,9 +241,12 @@ fn http_date(text: &str) -> Option<f64> {
 /// Samples of all series with the same labels but for `without`, added up over those series at every time any of
 /// them has a sample. A series that has none at a time contributes its neighbouring sample, so that one missed
 /// sample is not taken for a restart.
-pub fn sum_without(series: &[Series], without: &[&str]) -> BTreeMap<Labels, Vec<(f64, f64)>> {
+pub fn sum_without<'a>(
+    series: impl IntoIterator<Item = &'a Series>,
+    without: &[&str],
+) -> BTreeMap<Labels, Vec<(f64, f64)>> {
     let mut groups: BTreeMap<Labels, Vec<&Series>> = BTreeMap::new();
-    for one in series.iter().filter(|s| !s.samples.is_empty()) {
+    for one in series.into_iter().filter(|s| !s.samples.is_empty()) {
         let labels = one
             .labels
             .iter()
@@ -290,7 +292,7 @@ mod tests {
         let a = series(&[("pod", "p"), ("finished_reason", "stop")], &[(0.0, 100.0), (15.0, 110.0), (30.0, 120.0)]);
         let b = series(&[("pod", "p"), ("finished_reason", "length")], &[(15.0, 50.0)]);
         let c = series(&[("pod", "q"), ("finished_reason", "stop")], &[(30.0, 1.0)]);
-        let sums = sum_without(&[a, b, c], &["finished_reason"]);
+        let sums = sum_without([&a, &b, &c], &["finished_reason"]);
         let of = |pod: &str| &sums[&Labels::from([("pod".to_owned(), pod.to_owned())])];
         assert_eq!(of("p"), &vec![(0.0, 150.0), (15.0, 160.0), (30.0, 170.0)]);
         assert_eq!(of("q"), &vec![(30.0, 1.0)]);

@@ -85,24 +85,21 @@ impl Memory {
         let length_seconds = policy.planner.window_seconds;
         let origin_seconds = histories
             .values()
-            .filter_map(|snapshots| snapshots.first())
+            .filter_map(|history| history.snapshots.first())
             .map(|s| s.at_seconds)
             .fold(now_seconds, f64::min);
         let window = Window { now_seconds, length_seconds, origin_seconds };
 
         let kv_usage = kv_usage(dialect, answers);
         let kv_capacity = kv_capacity(dialect, answers);
-        let up = answers.by_target(Topic::Up);
-        let up_known = answers.0.contains_key(&Topic::Up);
         let alive_targets: BTreeSet<TargetKey> = alive.keys().map(target_key).collect();
 
         let mut readings = Vec::new();
         for (labels, one) in &alive {
-            let snapshots = histories.remove(labels).unwrap_or_default();
+            let History { snapshots, refused } = histories.remove(labels).unwrap_or_default();
             let key = target_key(labels);
             let born = self.meet(labels, one, &snapshots, started.get(&key).copied(), first_look, &window);
             let newest = snapshots.last().cloned().unwrap_or_default();
-            let refused = refusals(&snapshots);
             let ring = Ring::of(snapshots, born);
             readings.push(Reading {
                 at_seconds: one.at_seconds - skew_seconds,
@@ -112,24 +109,47 @@ impl Memory {
                 kv_usage: kv_usage.get(labels).copied(),
                 kv_capacity_tokens: kv_capacity.get(&key).copied(),
                 increments: ring.increments(&window, true),
-                refused,
+                refused: refused.into_iter().collect(),
                 labels: labels.clone(),
                 ..Reading::default()
             });
         }
-        // Series that ended: the target fails (silent), or it is not there any more (gone).
+        self.ended(&alive_targets, answers, histories, &window, skew_seconds, &mut readings);
+        readings.extend(self.starting(policy, answers, &alive_targets, now_seconds));
+        readings.extend(groups(answers, now_seconds));
+        readings
+    }
+
+    /// Series that ended: the target fails (silent), or it is not there any more (gone). Where `up` is not kept,
+    /// nobody can tell, and an instance is silent until its samples have left the range.
+    fn ended(
+        &mut self,
+        alive: &BTreeSet<TargetKey>,
+        answers: &Answers,
+        mut histories: BTreeMap<Labels, History>,
+        window: &Window,
+        skew_seconds: f64,
+        readings: &mut Vec<Reading>,
+    ) {
+        let up = answers.by_target(Topic::Up);
+        let up_is_kept =
+            answers.0.contains_key(&Topic::Up) && (alive.is_empty() || alive.iter().any(|t| up.contains_key(t)));
+        let range_start = window.now_seconds - RAW_SPAN * window.length_seconds;
         self.known.retain(|labels, known| {
-            alive.contains_key(labels) || {
-                histories
-                    .entry(labels.clone())
-                    .or_insert_with(|| vec![Snapshot { at_seconds: known.last_seconds, ..Snapshot::default() }]);
-                up.contains_key(&target_key(labels))
+            let key = target_key(labels);
+            let listed = up.contains_key(&key) || (!up_is_kept && known.last_seconds >= range_start);
+            if listed && !alive.contains(&key) {
+                let last = Snapshot { at_seconds: known.last_seconds, ..Snapshot::default() };
+                let history = histories.entry(labels.clone()).or_default();
+                if history.snapshots.is_empty() {
+                    history.snapshots.push(last);
+                }
             }
+            listed || known.last_seconds >= range_start
         });
-        for (labels, snapshots) in histories {
+        for (labels, History { snapshots, .. }) in histories {
             let key = target_key(&labels);
-            let listed = up.contains_key(&key) || !up_known;
-            let silent = listed && !alive_targets.contains(&key);
+            let silent = (up.contains_key(&key) || !up_is_kept) && !alive.contains(&key);
             let ring = Ring::of(snapshots, false);
             let Some(last) = ring.last().map(|s| s.at_seconds) else { continue };
             let in_window = last > window.start_seconds();
@@ -139,15 +159,12 @@ impl Memory {
             readings.push(Reading {
                 state: if silent { State::Silent } else { State::Gone },
                 at_seconds: last - skew_seconds,
-                increments: if in_window { ring.increments(&window, false) } else { None },
-                error: silent.then(|| "Prometheus could not scrape it (`up` is not 1, or its series ended)".to_owned()),
+                increments: if in_window { ring.increments(window, false) } else { None },
+                error: silent.then(|| "Prometheus could not scrape it, or its series ended".to_owned()),
                 labels,
                 ..Reading::default()
             });
         }
-        readings.extend(self.starting(policy, answers, &alive_targets, now_seconds));
-        readings.extend(groups(answers, now_seconds));
-        readings
     }
 
     /// Remember a live instance; the answer is whether its first snapshot counts from zero.
@@ -204,21 +221,40 @@ fn by_instance(dialect: &Dialect, answers: &Answers, measure: Measure) -> BTreeM
     let all = answers.series(Topic::Raw(measure));
     let mut result = BTreeMap::new();
     for name in dialect.series(measure).map_or(&[][..], |s| s.names) {
-        let named: Vec<Series> =
-            all.iter().filter(|s| s.labels.get(NAME_LABEL).is_none_or(|n| n == name)).cloned().collect();
-        for (labels, samples) in sum_without(&named, &drop) {
+        let named = all.iter().filter(|s| s.labels.get(NAME_LABEL).is_none_or(|n| n == name));
+        for (labels, samples) in sum_without(named, &drop) {
             result.entry(labels).or_insert(samples);
         }
     }
     result
 }
 
-/// The snapshots of every instance in the raw answers, oldest first.
-fn histories(
-    dialect: &Dialect,
-    answers: &Answers,
-    started: &BTreeMap<TargetKey, f64>,
-) -> BTreeMap<Labels, Vec<Snapshot>> {
+/// The raw samples of one instance.
+#[derive(Default)]
+struct History {
+    /// Oldest first.
+    snapshots: Vec<Snapshot>,
+    /// A counter that cannot be.
+    refused: Option<Refusal>,
+}
+
+impl From<BTreeMap<i64, Snapshot>> for History {
+    fn from(by_time: BTreeMap<i64, Snapshot>) -> Self {
+        let mut history = Self { snapshots: by_time.into_values().collect(), refused: None };
+        for snapshot in &mut history.snapshots {
+            if let Some(value) = snapshot.completions
+                && let Err(refusal) = plausible::counter(Measure::Completions, value)
+            {
+                snapshot.completions = None;
+                history.refused = Some(refusal);
+            }
+        }
+        history
+    }
+}
+
+/// The snapshots of every instance in the raw answers.
+fn histories(dialect: &Dialect, answers: &Answers, started: &BTreeMap<TargetKey, f64>) -> BTreeMap<Labels, History> {
     #[allow(clippy::cast_possible_truncation)] // Milliseconds since 1970 fit.
     let millis = |seconds: f64| (seconds * 1000.0).round() as i64;
     let mut all: BTreeMap<Labels, BTreeMap<i64, Snapshot>> = BTreeMap::new();
@@ -238,26 +274,7 @@ fn histories(
             }
         }
     }
-    all.into_iter().map(|(labels, snapshots)| (labels, checked(snapshots.into_values().collect()))).collect()
-}
-
-/// Take counters out that cannot be. They are kept as NaN gauges would be: reported by [`refusals`].
-fn checked(mut snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
-    for snapshot in &mut snapshots {
-        if let Some(value) = snapshot.completions
-            && plausible::counter(Measure::Completions, value).is_err()
-        {
-            snapshot.completions = None;
-            // Remembered in a field this source does not use otherwise.
-            snapshot.prefix_queries = Some(value);
-        }
-    }
-    snapshots
-}
-
-fn refusals(snapshots: &[Snapshot]) -> Vec<Refusal> {
-    let refused = snapshots.iter().filter_map(|s| plausible::counter(Measure::Completions, s.prefix_queries?).err());
-    refused.last().into_iter().collect()
+    all.into_iter().map(|(labels, by_time)| (labels, by_time.into())).collect()
 }
 
 fn alive(dialect: &Dialect, answers: &Answers) -> BTreeMap<Labels, Alive> {

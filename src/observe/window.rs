@@ -328,3 +328,132 @@ fn difference(before: &Cumulative, after: &Cumulative) -> Histogram {
     let count = cumulative.last().copied().unwrap_or(0.0);
     Histogram { upper: after.upper.to_vec(), cumulative, sum: (after.sum - before.sum).max(0.0), count }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: f64, completions: f64, in_flight: f64) -> Snapshot {
+        Snapshot {
+            at_seconds: time,
+            completions: Some(completions),
+            running: Some(in_flight),
+            waiting: Some(0.0),
+            ttft: Some(Cumulative {
+                upper: [1.0, f64::MAX].into(),
+                counts: Box::new([completions / 2.0, completions]),
+                sum: completions,
+            }),
+            ..Snapshot::default()
+        }
+    }
+
+    fn ring(samples: &[(f64, f64, f64)]) -> Ring {
+        let mut ring = Ring::default();
+        samples.iter().for_each(|&(t, c, f)| ring.push(at(t, c, f), 60.0));
+        ring
+    }
+
+    fn window(now: f64) -> Window {
+        Window { now_seconds: now, length_seconds: 60.0, origin_seconds: 0.0 }
+    }
+
+    #[test]
+    fn arrivals_are_completions_and_growth() {
+        let r = ring(&[(1000.0, 500.0, 10.0), (1030.0, 530.0, 20.0), (1060.0, 560.0, 40.0)]);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert_eq!((i.span_seconds, i.completions, i.arrivals), (60.0, 60.0, Some(90.0)));
+        assert!(i.moved && !i.restarted);
+        let ttft = r.distributions(&window(1060.0)).ttft.unwrap();
+        assert_eq!((ttft.count, ttft.cumulative, ttft.sum), (60.0, vec![30.0, 60.0], 60.0));
+    }
+
+    #[test]
+    fn one_sample_has_no_rate() {
+        let r = ring(&[(1000.0, 500.0, 10.0)]);
+        assert_eq!(r.increments(&window(1000.0), true), None);
+        assert_eq!(r.distributions(&window(1000.0)).ttft, None);
+    }
+
+    #[test]
+    fn a_restart_counts_what_came_since_and_nothing_negative() {
+        // 20 finished and 5 more inside until the crash; then 7 finished and 3 inside of the new process.
+        let r = ring(&[(1000.0, 1000.0, 10.0), (1020.0, 1020.0, 15.0), (1040.0, 7.0, 3.0), (1060.0, 12.0, 2.0)]);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert!(i.restarted);
+        assert_eq!((i.completions, i.arrivals), (32.0, Some(20.0 + 5.0 + 7.0 + 3.0 + 5.0 - 1.0)));
+        assert_eq!(r.distributions(&window(1060.0)).ttft.unwrap().count, 32.0);
+    }
+
+    #[test]
+    fn a_restart_is_seen_by_the_start_time_even_when_the_counter_overtook() {
+        let mut r = ring(&[(1000.0, 10.0, 0.0)]);
+        let mut after = at(1060.0, 50.0, 0.0);
+        after.started_seconds = Some(1030.0);
+        r.push(after, 60.0);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert_eq!((i.completions, i.restarted), (50.0, true));
+        assert_eq!(r.distributions(&window(1060.0)).ttft.unwrap().count, 50.0);
+    }
+
+    #[test]
+    fn who_was_born_in_the_window_counts_from_zero_over_the_whole_window() {
+        let mut r = Ring::newborn();
+        r.push(at(1050.0, 20.0, 2.0), 60.0);
+        let i = r.increments(&window(1050.0), true).unwrap();
+        assert_eq!((i.span_seconds, i.completions, i.arrivals), (60.0, 20.0, Some(22.0)));
+        assert_eq!(r.distributions(&window(1050.0)).ttft.unwrap().count, 20.0);
+        // A source that watches since 40 s cannot know of more.
+        let young = Window { origin_seconds: 1010.0, ..window(1050.0) };
+        assert_eq!(r.increments(&young, true).unwrap().span_seconds, 40.0);
+        for t in [1080.0, 1110.0, 1140.0] {
+            r.push(at(t, 20.0, 0.0), 60.0);
+        }
+        let i = r.increments(&window(1140.0), true).unwrap();
+        assert_eq!((i.completions, i.moved), (0.0, false), "its birth is past");
+    }
+
+    #[test]
+    fn who_is_gone_counts_until_its_samples_leave_the_window() {
+        let r = ring(&[(1000.0, 100.0, 0.0), (1030.0, 130.0, 0.0)]);
+        let i = r.increments(&window(1060.0), false).unwrap();
+        assert_eq!((i.span_seconds, i.completions), (60.0, 30.0));
+        let i = r.increments(&window(1085.0), false).unwrap();
+        assert_eq!((i.span_seconds, i.completions), (60.0, 0.0));
+    }
+
+    #[test]
+    fn a_sample_long_before_the_window_says_nothing() {
+        let r = ring(&[(0.0, 100.0, 0.0), (1000.0, 5000.0, 0.0)]);
+        assert_eq!(r.increments(&window(1000.0), true), None);
+    }
+
+    #[test]
+    fn unknown_gauges_leave_arrivals_unknown() {
+        let mut r = ring(&[(1000.0, 10.0, 1.0)]);
+        let mut broken = at(1060.0, 20.0, 0.0);
+        broken.waiting = Some(f64::NAN);
+        r.push(broken, 60.0);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert_eq!((i.completions, i.arrivals), (10.0, None));
+    }
+
+    #[test]
+    fn the_ring_stays_small_and_covers_the_window() {
+        let mut r = Ring::default();
+        for i in 0..1000 {
+            let t = f64::from(i);
+            r.push(at(t, t, 0.0), 60.0);
+            assert!(r.len() <= 20, "{}", r.len());
+        }
+        let i = r.increments(&window(999.0), true).unwrap();
+        assert!((55.0..=65.0).contains(&i.span_seconds) && (i.completions - i.span_seconds).abs() < 1e-9, "{i:?}");
+    }
+
+    #[test]
+    fn absurd_growth_is_marked() {
+        let r = ring(&[(1000.0, 1.0, 0.0), (1060.0, 5e14, 0.0)]);
+        assert!(r.increments(&window(1060.0), true).unwrap().absurd);
+        assert_eq!(r.distributions(&window(1060.0)).ttft, None);
+    }
+}

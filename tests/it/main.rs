@@ -1,1 +1,5 @@
-fn main() {}
+//! One binary for all integration tests.
+
+mod observe_assemble; // judgement over readings
+mod observe_dialect; // real metrics pages, read completely
+mod observe_support; // policies and pages for the tests of `observe`
