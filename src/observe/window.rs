@@ -124,10 +124,14 @@ impl Ring {
                 self.samples.pop_back();
             }
         }
-        let start = snapshot.at_seconds - window_seconds;
+        let now = snapshot.at_seconds;
         self.samples.push_back(snapshot);
-        while self.samples.len() > 2 && self.samples[1].at_seconds <= start {
-            self.samples.pop_front();
+        // One counted snapshot before the window is enough to count from; none is of use when it is too old.
+        let useful = |s: &Snapshot| s.completions.is_some() && s.at_seconds <= now - window_seconds;
+        let first = self.samples.iter().rposition(useful).unwrap_or(0);
+        let too_old = self.samples.partition_point(|s| s.at_seconds < now - OLDEST_BASE * window_seconds);
+        if first.max(too_old) > 0 {
+            self.samples.drain(..first.max(too_old));
             self.born = false;
         }
     }

@@ -2,4 +2,5 @@
 
 mod observe_assemble; // judgement over readings
 mod observe_dialect; // real metrics pages, read completely
+mod observe_scrape; // direct scrape against small HTTP servers
 mod observe_support; // policies and pages for the tests of `observe`
