@@ -11,8 +11,9 @@ use std::fmt::Write as _;
 use super::dialect::{Dialect, Measure, PROCESS_START};
 use crate::policy::{NAMESPACE_LABEL, Policy};
 
-/// Raw samples are asked for over this multiple of the window, so that one lies before its start.
-pub const RAW_SPAN: f64 = 1.5;
+/// Raw samples are asked for over this multiple of the window, so that two are found even when scrapes are as rare
+/// as the window is long.
+pub const RAW_SPAN: f64 = 2.1;
 
 /// Label by which a histogram query marks the sum of the values.
 pub const SUM_MARK: &str = "sum";
@@ -232,7 +233,7 @@ mod tests {
         let text = |topic| all.iter().find(|q| q.topic == topic).unwrap().text.as_str();
         assert_eq!(
             text(Topic::Raw(Measure::Completions)),
-            r#"{__name__=~"vllm:request_success_total|vllm:request_success",namespace=~"a\\.b|c\"d"}[90000ms]"#
+            r#"{__name__=~"vllm:request_success_total|vllm:request_success",namespace=~"a\\.b|c\"d"}[126000ms]"#
         );
         assert!(text(Topic::Live).starts_with("timestamp(vllm:num_requests_running{"));
         let itl = text(Topic::Histogram(Measure::Itl));

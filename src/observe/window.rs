@@ -144,7 +144,7 @@ impl Ring {
             return None;
         }
         let last = newest.at_seconds;
-        let base = self.base(window)?;
+        let base = self.base(window, present)?;
         let from = match base {
             Base::Zero => f64::NEG_INFINITY,
             Base::At(time) => time,
@@ -154,7 +154,7 @@ impl Ring {
             Base::Zero if present => last - window.watched_from(),
             _ => window.now_seconds - window.watched_from(),
         };
-        if span_seconds <= 0.0 || (matches!(base, Base::At(time) if time >= last) && present) {
+        if span_seconds <= 0.0 {
             return None;
         }
         let mut walk = Walk::default();
@@ -180,7 +180,7 @@ impl Ring {
 
     /// Increments of the histograms and of the prefix cache counters over the window.
     pub fn distributions(&self, window: &Window) -> Distributions {
-        let from = match self.base(window) {
+        let from = match self.base(window, true) {
             Some(Base::At(time)) => time,
             Some(Base::Zero) => f64::NEG_INFINITY,
             None => return Distributions::default(),
@@ -196,15 +196,17 @@ impl Ring {
         }
     }
 
-    /// Where the window begins for this instance: the counted snapshot nearest to its start.
-    fn base(&self, window: &Window) -> Option<Base> {
+    /// Where the window begins for this instance: the counted snapshot nearest to its start. Of one that is present
+    /// the newest cannot be it, so that a pair is found even when scrapes are as rare as the window is long.
+    fn base(&self, window: &Window, present: bool) -> Option<Base> {
         let start = window.start_seconds();
         let counted = || self.samples.iter().filter(|s| s.completions.is_some()).map(|s| s.at_seconds);
         let first = counted().next()?;
         if self.born && first > start && self.samples[0].completions.is_some() {
             return Some(Base::Zero);
         }
-        let nearest = counted().min_by(|a, b| (a - start).abs().total_cmp(&(b - start).abs()))?;
+        let candidates = counted().count() - usize::from(present);
+        let nearest = counted().take(candidates).min_by(|a, b| (a - start).abs().total_cmp(&(b - start).abs()))?;
         (nearest >= window.now_seconds - OLDEST_BASE * window.length_seconds).then_some(Base::At(nearest))
     }
 
@@ -424,6 +426,16 @@ mod tests {
         assert_eq!((i.span_seconds, i.completions), (60.0, 30.0));
         let i = r.increments(&window(1085.0), false).unwrap();
         assert_eq!((i.span_seconds, i.completions), (60.0, 0.0));
+    }
+
+    #[test]
+    fn scrapes_as_rare_as_the_window_still_give_rates() {
+        let r = ring(&[(1000.0, 100.0, 0.0), (1060.0, 160.0, 0.0)]);
+        for now in [1060.0, 1090.0, 1115.0] {
+            let i = r.increments(&window(now), true).unwrap();
+            assert_eq!((i.span_seconds, i.completions), (60.0, 60.0), "{now}");
+            assert_eq!(r.distributions(&window(now)).ttft.unwrap().count, 60.0);
+        }
     }
 
     #[test]

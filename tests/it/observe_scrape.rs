@@ -252,7 +252,7 @@ async fn no_faulty_answer_becomes_zero() {
 
 #[tokio::test]
 async fn who_does_not_answer_in_time_or_at_all_is_not_zero() {
-    let mut world = World::new(vec![pool("a")], true).await;
+    let world = World::new(vec![pool("a")], true).await;
     world.list(&["a-1"]);
     world.set("/a-1", text(&Server::busy(10.0).page()).set_delay(Duration::from_secs(600)));
     let access = HttpAccess { timeout_seconds: 0.2, ..HttpAccess::default() };
