@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::observe::{HttpAccess, ScrapeOptions, ScrapeSource, Source};
+use crate::observe::{HttpAccess, PrometheusOptions, PrometheusSource, ScrapeOptions, ScrapeSource, Source};
 use crate::policy::Policy;
 use crate::policy::units::Duration;
 
@@ -85,6 +85,11 @@ impl SourceArgs {
             timeout_seconds: self.source_timeout.seconds(),
             insecure_skip_verify: self.source_insecure_skip_verify,
         };
+        if let Some(url) = &self.prometheus {
+            let options = PrometheusOptions { url: url.clone(), access };
+            let source = PrometheusSource::new(options).with_context(|| format!("--prometheus {url}"))?;
+            return Ok(Box::new(source));
+        }
         let options = ScrapeOptions {
             discovery: self.scrape_sd.clone(),
             targets: self.scrape.clone().unwrap_or_default(),

@@ -6,5 +6,5 @@
 mod forecast;
 mod shapes;
 
-pub use forecast::{Forecast, RateMemory};
+pub use forecast::{Base, Forecast, RateMemory};
 pub use shapes::{Bucket, ShapeMemory};

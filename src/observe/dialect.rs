@@ -99,7 +99,8 @@ impl Capacity {
 /// The metrics of one engine.
 #[derive(Debug)]
 pub struct Dialect {
-    pub engine: Engine,
+    /// Name for messages and for the memory of a source.
+    pub name: &'static str,
     /// Label that names the served model.
     pub model_label: &'static str,
     /// Label that names a data-parallel rank inside one instance.
@@ -119,7 +120,7 @@ impl Dialect {
 
 /// vLLM: the names of the V1 engine, then those of older versions.
 pub static VLLM: Dialect = Dialect {
-    engine: Engine::Vllm,
+    name: "vllm",
     model_label: "model_name",
     rank_label: "engine",
     split_labels: &["finished_reason"],

@@ -43,7 +43,7 @@ pub fn gauge(measure: Measure, value: f64) -> Result<f64, Refusal> {
             refuse(format!("{value} is outside 0..1; is it a percentage? it must be a share"))
         }
         Measure::KvUsage => Ok(value.min(1.0)),
-        Measure::KvCapacity if value < 1.0 || value > MAX_KV_TOKENS => {
+        Measure::KvCapacity if !(1.0..=MAX_KV_TOKENS).contains(&value) => {
             refuse(format!("{value} tokens are outside 1..{MAX_KV_TOKENS:e}"))
         }
         Measure::Running | Measure::Waiting if value > MAX_REQUESTS => {

@@ -124,10 +124,14 @@ impl Ring {
                 self.samples.pop_back();
             }
         }
-        let start = snapshot.at_seconds - window_seconds;
+        let now = snapshot.at_seconds;
         self.samples.push_back(snapshot);
-        while self.samples.len() > 2 && self.samples[1].at_seconds <= start {
-            self.samples.pop_front();
+        // One counted snapshot before the window is enough to count from; none is of use when it is too old.
+        let useful = |s: &Snapshot| s.completions.is_some() && s.at_seconds <= now - window_seconds;
+        let first = self.samples.iter().rposition(useful).unwrap_or(0);
+        let too_old = self.samples.partition_point(|s| s.at_seconds < now - OLDEST_BASE * window_seconds);
+        if first.max(too_old) > 0 {
+            self.samples.drain(..first.max(too_old));
             self.born = false;
         }
     }
@@ -140,7 +144,7 @@ impl Ring {
             return None;
         }
         let last = newest.at_seconds;
-        let base = self.base(window)?;
+        let base = self.base(window, present)?;
         let from = match base {
             Base::Zero => f64::NEG_INFINITY,
             Base::At(time) => time,
@@ -150,7 +154,7 @@ impl Ring {
             Base::Zero if present => last - window.watched_from(),
             _ => window.now_seconds - window.watched_from(),
         };
-        if span_seconds <= 0.0 || (matches!(base, Base::At(time) if time >= last) && present) {
+        if span_seconds <= 0.0 {
             return None;
         }
         let mut walk = Walk::default();
@@ -176,7 +180,7 @@ impl Ring {
 
     /// Increments of the histograms and of the prefix cache counters over the window.
     pub fn distributions(&self, window: &Window) -> Distributions {
-        let from = match self.base(window) {
+        let from = match self.base(window, true) {
             Some(Base::At(time)) => time,
             Some(Base::Zero) => f64::NEG_INFINITY,
             None => return Distributions::default(),
@@ -192,15 +196,17 @@ impl Ring {
         }
     }
 
-    /// Where the window begins for this instance: the counted snapshot nearest to its start.
-    fn base(&self, window: &Window) -> Option<Base> {
+    /// Where the window begins for this instance: the counted snapshot nearest to its start. Of one that is present
+    /// the newest cannot be it, so that a pair is found even when scrapes are as rare as the window is long.
+    fn base(&self, window: &Window, present: bool) -> Option<Base> {
         let start = window.start_seconds();
         let counted = || self.samples.iter().filter(|s| s.completions.is_some()).map(|s| s.at_seconds);
         let first = counted().next()?;
         if self.born && first > start && self.samples[0].completions.is_some() {
             return Some(Base::Zero);
         }
-        let nearest = counted().min_by(|a, b| (a - start).abs().total_cmp(&(b - start).abs()))?;
+        let candidates = counted().count() - usize::from(present);
+        let nearest = counted().take(candidates).min_by(|a, b| (a - start).abs().total_cmp(&(b - start).abs()))?;
         (nearest >= window.now_seconds - OLDEST_BASE * window.length_seconds).then_some(Base::At(nearest))
     }
 
@@ -327,4 +333,143 @@ fn difference(before: &Cumulative, after: &Cumulative) -> Histogram {
     let cumulative: Vec<f64> = after.counts.iter().zip(&before.counts).map(|(a, b)| (a - b).max(0.0)).collect();
     let count = cumulative.last().copied().unwrap_or(0.0);
     Histogram { upper: after.upper.to_vec(), cumulative, sum: (after.sum - before.sum).max(0.0), count }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: f64, completions: f64, in_flight: f64) -> Snapshot {
+        Snapshot {
+            at_seconds: time,
+            completions: Some(completions),
+            running: Some(in_flight),
+            waiting: Some(0.0),
+            ttft: Some(Cumulative {
+                upper: [1.0, f64::MAX].into(),
+                counts: Box::new([completions / 2.0, completions]),
+                sum: completions,
+            }),
+            ..Snapshot::default()
+        }
+    }
+
+    fn ring(samples: &[(f64, f64, f64)]) -> Ring {
+        let mut ring = Ring::default();
+        samples.iter().for_each(|&(t, c, f)| ring.push(at(t, c, f), 60.0));
+        ring
+    }
+
+    fn window(now: f64) -> Window {
+        Window { now_seconds: now, length_seconds: 60.0, origin_seconds: 0.0 }
+    }
+
+    #[test]
+    fn arrivals_are_completions_and_growth() {
+        let r = ring(&[(1000.0, 500.0, 10.0), (1030.0, 530.0, 20.0), (1060.0, 560.0, 40.0)]);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert_eq!((i.span_seconds, i.completions, i.arrivals), (60.0, 60.0, Some(90.0)));
+        assert!(i.moved && !i.restarted);
+        let ttft = r.distributions(&window(1060.0)).ttft.unwrap();
+        assert_eq!((ttft.count, ttft.cumulative, ttft.sum), (60.0, vec![30.0, 60.0], 60.0));
+    }
+
+    #[test]
+    fn one_sample_has_no_rate() {
+        let r = ring(&[(1000.0, 500.0, 10.0)]);
+        assert_eq!(r.increments(&window(1000.0), true), None);
+        assert_eq!(r.distributions(&window(1000.0)).ttft, None);
+    }
+
+    #[test]
+    fn a_restart_counts_what_came_since_and_nothing_negative() {
+        // 20 finished and 5 more inside until the crash; then 7 finished and 3 inside of the new process.
+        let r = ring(&[(1000.0, 1000.0, 10.0), (1020.0, 1020.0, 15.0), (1040.0, 7.0, 3.0), (1060.0, 12.0, 2.0)]);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert!(i.restarted);
+        assert_eq!((i.completions, i.arrivals), (32.0, Some(20.0 + 5.0 + 7.0 + 3.0 + 5.0 - 1.0)));
+        assert_eq!(r.distributions(&window(1060.0)).ttft.unwrap().count, 32.0);
+    }
+
+    #[test]
+    fn a_restart_is_seen_by_the_start_time_even_when_the_counter_overtook() {
+        let mut r = ring(&[(1000.0, 10.0, 0.0)]);
+        let mut after = at(1060.0, 50.0, 0.0);
+        after.started_seconds = Some(1030.0);
+        r.push(after, 60.0);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert_eq!((i.completions, i.restarted), (50.0, true));
+        assert_eq!(r.distributions(&window(1060.0)).ttft.unwrap().count, 50.0);
+    }
+
+    #[test]
+    fn who_was_born_in_the_window_counts_from_zero_over_the_whole_window() {
+        let mut r = Ring::newborn();
+        r.push(at(1050.0, 20.0, 2.0), 60.0);
+        let i = r.increments(&window(1050.0), true).unwrap();
+        assert_eq!((i.span_seconds, i.completions, i.arrivals), (60.0, 20.0, Some(22.0)));
+        assert_eq!(r.distributions(&window(1050.0)).ttft.unwrap().count, 20.0);
+        // A source that watches since 40 s cannot know of more.
+        let young = Window { origin_seconds: 1010.0, ..window(1050.0) };
+        assert_eq!(r.increments(&young, true).unwrap().span_seconds, 40.0);
+        for t in [1080.0, 1110.0, 1140.0] {
+            r.push(at(t, 20.0, 0.0), 60.0);
+        }
+        let i = r.increments(&window(1140.0), true).unwrap();
+        assert_eq!((i.completions, i.moved), (0.0, false), "its birth is past");
+    }
+
+    #[test]
+    fn who_is_gone_counts_until_its_samples_leave_the_window() {
+        let r = ring(&[(1000.0, 100.0, 0.0), (1030.0, 130.0, 0.0)]);
+        let i = r.increments(&window(1060.0), false).unwrap();
+        assert_eq!((i.span_seconds, i.completions), (60.0, 30.0));
+        let i = r.increments(&window(1085.0), false).unwrap();
+        assert_eq!((i.span_seconds, i.completions), (60.0, 0.0));
+    }
+
+    #[test]
+    fn scrapes_as_rare_as_the_window_still_give_rates() {
+        let r = ring(&[(1000.0, 100.0, 0.0), (1060.0, 160.0, 0.0)]);
+        for now in [1060.0, 1090.0, 1115.0] {
+            let i = r.increments(&window(now), true).unwrap();
+            assert_eq!((i.span_seconds, i.completions), (60.0, 60.0), "{now}");
+            assert_eq!(r.distributions(&window(now)).ttft.unwrap().count, 60.0);
+        }
+    }
+
+    #[test]
+    fn a_sample_long_before_the_window_says_nothing() {
+        let r = ring(&[(0.0, 100.0, 0.0), (1000.0, 5000.0, 0.0)]);
+        assert_eq!(r.increments(&window(1000.0), true), None);
+    }
+
+    #[test]
+    fn unknown_gauges_leave_arrivals_unknown() {
+        let mut r = ring(&[(1000.0, 10.0, 1.0)]);
+        let mut broken = at(1060.0, 20.0, 0.0);
+        broken.waiting = Some(f64::NAN);
+        r.push(broken, 60.0);
+        let i = r.increments(&window(1060.0), true).unwrap();
+        assert_eq!((i.completions, i.arrivals), (10.0, None));
+    }
+
+    #[test]
+    fn the_ring_stays_small_and_covers_the_window() {
+        let mut r = Ring::default();
+        for i in 0..1000 {
+            let t = f64::from(i);
+            r.push(at(t, t, 0.0), 60.0);
+            assert!(r.len() <= 20, "{}", r.len());
+        }
+        let i = r.increments(&window(999.0), true).unwrap();
+        assert!((55.0..=65.0).contains(&i.span_seconds) && (i.completions - i.span_seconds).abs() < 1e-9, "{i:?}");
+    }
+
+    #[test]
+    fn absurd_growth_is_marked() {
+        let r = ring(&[(1000.0, 1.0, 0.0), (1060.0, 5e14, 0.0)]);
+        assert!(r.increments(&window(1060.0), true).unwrap().absurd);
+        assert_eq!(r.distributions(&window(1060.0)).ttft, None);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::trace::{Trace, TraceError};
 use super::workload::{Replay, Workload, WorkloadError};
 use crate::control::{GivenDemand, Sizing, State, size};
-use crate::demand::{Bucket, ShapeMemory};
+use crate::demand::ShapeMemory;
 use crate::observe::Histogram;
 use crate::policy::{Policy, Promise};
 
@@ -125,20 +125,30 @@ impl Scenario {
     }
 
     /// What the planner would buy for the busiest minute of the first `seconds`: it is asked for every
-    /// minute, with the true rates and lengths and no reserve for what may come, and the dearest answer
-    /// is the static fleet. Batch work is averaged over half its deadline, as in the daemon.
+    /// minute, with the true rates of that minute, the lengths as the daemon remembers them and no reserve
+    /// for what may come; the dearest answer is the static fleet. Batch work is averaged over half its
+    /// deadline, as in the daemon.
     ///
     /// # Errors
     /// A scale is out of range.
     pub fn static_fleet(&self, policy: &Policy, seconds: f64) -> Result<Sizing, ScenarioError> {
-        let (buckets, minutes) = self.true_demand(policy, seconds)?;
+        let length = (seconds / 60.0).ceil().max(1.0) as usize;
+        let demand = self.true_demand(policy, length)?;
         let mut state = State::default();
+        let mut shapes = vec![ShapeMemory::default(); policy.models.len()];
         let mut dearest: Option<Sizing> = None;
-        for minute in 0..minutes.first().map_or(0, |m| m.first().map_or(0, Vec::len)) {
-            let demands: Vec<GivenDemand> = (0..policy.models.len())
-                .map(|m| GivenDemand {
-                    classes: class_rates(policy, m, &minutes[m], minute),
-                    buckets: buckets[m].clone(),
+        for minute in 0..length {
+            let demands: Vec<GivenDemand> = demand
+                .iter()
+                .enumerate()
+                .map(|(m, demand)| {
+                    let (input, output) = &demand.lengths[minute];
+                    let at = 60.0 * (minute + 1) as f64;
+                    shapes[m].note(at, 60.0, &input.histogram(), &output.histogram());
+                    GivenDemand {
+                        classes: class_rates(policy, m, &demand.counts, minute),
+                        buckets: shapes[m].buckets(policy.models[m].expected_shape),
+                    }
                 })
                 .collect();
             let sizing = size(policy, &demands, &mut state);
@@ -149,33 +159,35 @@ impl Scenario {
         Ok(dearest.unwrap_or(Sizing { replicas: vec![0; policy.pools.len()], cost_per_hour: 0.0, shortfall_rate: 0.0 }))
     }
 
-    /// Shape buckets of every model, and requests by model, class of the model and minute.
-    #[allow(clippy::type_complexity)] // two tables that are read once, right above
-    fn true_demand(
-        &self,
-        policy: &Policy,
-        seconds: f64,
-    ) -> Result<(Vec<Vec<Bucket>>, Vec<Vec<Vec<f64>>>), ScenarioError> {
-        let length = (seconds / 60.0).ceil().max(1.0) as usize;
-        let mut shapes = vec![];
-        let mut minutes = vec![];
+    /// What really arrives in the first `minutes`, by model.
+    fn true_demand(&self, policy: &Policy, minutes: usize) -> Result<Vec<TrueDemand>, ScenarioError> {
+        let seconds = 60.0 * minutes as f64;
+        let mut demands = vec![];
         for workload in self.workloads(policy)? {
             let model = &policy.models[workload.model()];
-            let mut counts = vec![vec![0.0; length]; model.classes.len()];
-            let (mut input, mut output) = (Lengths::default(), Lengths::default());
+            let mut demand = TrueDemand {
+                counts: vec![vec![0.0; minutes]; model.classes.len()],
+                lengths: vec![Default::default(); minutes],
+            };
             for request in workload.take_while(|r| r.arrival_seconds < seconds) {
+                let minute = ((request.arrival_seconds / 60.0) as usize).min(minutes - 1);
                 let class = model.classes.iter().position(|(c, _)| *c == request.class).unwrap_or(0);
-                counts[class][((request.arrival_seconds / 60.0) as usize).min(length - 1)] += 1.0;
-                input.add(f64::from(request.input_tokens));
-                output.add(f64::from(request.output_tokens));
+                demand.counts[class][minute] += 1.0;
+                demand.lengths[minute].0.add(f64::from(request.input_tokens));
+                demand.lengths[minute].1.add(f64::from(request.output_tokens));
             }
-            let mut memory = ShapeMemory::default();
-            memory.note(seconds, seconds, &input.histogram(), &output.histogram());
-            shapes.push(memory.buckets(model.expected_shape));
-            minutes.push(counts);
+            demands.push(demand);
         }
-        Ok((shapes, minutes))
+        Ok(demands)
     }
+}
+
+/// What really arrives for one model.
+struct TrueDemand {
+    /// Requests by class of the model and minute.
+    counts: Vec<Vec<f64>>,
+    /// Prompt and output lengths by minute.
+    lengths: Vec<(Lengths, Lengths)>,
 }
 
 fn wrong(model: String, annotation: &'static str, value: &str, expected: &'static str) -> ScenarioError {
@@ -201,7 +213,7 @@ fn class_rates(policy: &Policy, model: usize, counts: &[Vec<f64>], minute: usize
 }
 
 /// Counts of lengths.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Lengths {
     counts: [f64; LENGTHS.len() + 1],
     sum: f64,

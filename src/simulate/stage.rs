@@ -26,8 +26,8 @@ use crate::serve::{Listener, ServeState, StopTimes};
 
 /// Start of the simulated clock: Monday 2026-01-05 09:00 UTC.
 const START_UNIX_SECONDS: f64 = 1_767_603_600.0;
-/// First part of the trace that the initial fleet is sized for, seconds.
-const FIRST_SECONDS: f64 = 60.0;
+/// First part of the trace that the initial fleet is sized for, seconds: as if the daemon had run before.
+const FIRST_SECONDS: f64 = 300.0;
 /// Time that requests still inside at the end of a run are given to finish, seconds.
 const DRAIN_SECONDS: f64 = 1800.0;
 
@@ -111,7 +111,7 @@ pub struct PoolSummary {
 }
 
 impl Stage {
-    /// Set the stage: every pool acts, the fleet starts with what the planner asks for in the first minute.
+    /// Set the stage: every pool acts, the fleet starts with what the planner asks for in the first minutes.
     ///
     /// # Errors
     /// An annotation of the policy is wrong, or a port cannot be opened.

@@ -1,5 +1,12 @@
 //! The one integration binary; a file per subject.
 
+mod observe_assemble; // judgement over readings
+mod observe_dialect; // real metrics pages, read completely
+mod observe_fake_prometheus; // a Prometheus for tests
+mod observe_prometheus; // the Prometheus source
+mod observe_scrape; // direct scrape against small HTTP servers
+mod observe_support; // policies and pages for the tests of `observe`
+mod observe_tls; // TLS towards Prometheus
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_json; // health and the JSON API

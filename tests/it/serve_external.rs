@@ -176,11 +176,15 @@ async fn what_is_no_number_to_publish_is_an_error() {
     for decision in [
         poolwright::control::Decision { pools: vec![pool("n", "p", 1_000_000_001)], ..decision() },
         poolwright::control::Decision { pools: vec![pool("n", "p", 1), pool("n", "p", 2)], ..decision() },
-        poolwright::control::Decision { pools: vec![pool("n", "p", 1)], at_seconds: f64::NAN, ..decision() },
     ] {
         let daemon = Daemon::new(decision);
         daemon.get(&values("n", DESIRED, "pool=p")).await.status_error(500, "InternalError");
     }
+    // Without a usable time nothing shows that the number is young enough.
+    let timeless =
+        poolwright::control::Decision { pools: vec![pool("n", "p", 1)], at_seconds: f64::NAN, ..decision() };
+    let daemon = Daemon::new(timeless);
+    daemon.get(&values("n", DESIRED, "pool=p")).await.status_error(503, "ServiceUnavailable");
 }
 
 #[tokio::test]

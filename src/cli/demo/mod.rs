@@ -27,7 +27,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "FILE|DIR")]
     policy: Option<PathBuf>,
     /// Simulated seconds per nominal second.
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 60.0)]
     speed: f64,
     /// End after this nominal time with a summary; on until interrupted when absent.
     #[arg(long = "for", value_name = "DURATION")]

@@ -1,12 +1,14 @@
 //! From an observation to what is known of every pool and model; the memories are brought up to date.
 
+use std::collections::BTreeMap;
+
 use super::size::GivenDemand;
 use crate::control::State;
 use crate::demand::{Bucket, Forecast};
 use crate::observe::{Histogram, Observation, PoolObservation, Quality};
 use crate::perf::Shape;
 use crate::policy::{Model, Policy, Promise};
-use crate::safety::Knowledge;
+use crate::safety::{Knowledge, PoolMemory};
 
 /// Lag between a decision and the start of a replica, besides the daemon's own interval: HPA's sync.
 const FOLLOW_SECONDS: f64 = 15.0;
@@ -149,7 +151,7 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
 }
 
 /// What the servers report of themselves.
-fn learn_replica(memory: &mut crate::safety::PoolMemory, seen: &PoolObservation) {
+fn learn_replica(memory: &mut PoolMemory, seen: &PoolObservation) {
     if let Some(tokens) = seen.kv_capacity_tokens.trusted().copied().filter(|t| t.is_finite() && *t > 0.0) {
         memory.kv_tokens = Some(tokens);
     }
@@ -164,6 +166,15 @@ pub(super) fn planned_hit_ratio(measured: Option<f64>) -> f64 {
     measured.map_or(0.0, |hit| (hit / HIT_STEP).floor() * HIT_STEP)
 }
 
+/// The longest start-up time among the pools in use: any of them may be the one that has to grow. When
+/// none is in use, among all.
+fn slowest_start(policy: &Policy, model: &Model, memories: &BTreeMap<String, PoolMemory>) -> f64 {
+    let used = |p: &usize| memories.get(&policy.pools[*p].id()).is_some_and(|m| m.published.unwrap_or(0) > 0);
+    let longest =
+        |pools: &mut dyn Iterator<Item = &usize>| pools.map(|&p| policy.pools[p].startup_seconds).reduce(f64::max);
+    longest(&mut model.pools.iter().filter(|p| used(p))).or_else(|| longest(&mut model.pools.iter())).unwrap_or(0.0)
+}
+
 fn learn_model(
     policy: &Policy,
     model: &Model,
@@ -172,7 +183,8 @@ fn learn_model(
     state: &mut State,
     now_seconds: f64,
 ) -> ModelKnown {
-    let memory = state.models.entry(model.id()).or_default();
+    let State { models, pools: memories, .. } = state;
+    let memory = models.entry(model.id()).or_default();
     let rates: Vec<f64> = parts.iter().filter_map(|p| p.arrival_rate.value).collect();
     let offered = (!rates.is_empty()).then(|| rates.iter().sum::<f64>());
     let at = parts.iter().map(|p| p.arrival_rate.at_seconds).fold(0.0, f64::max).min(now_seconds);
@@ -191,8 +203,7 @@ fn learn_model(
         }
     }
     memory.shapes.note(at, policy.planner.window_seconds, &input, &output);
-    let slowest = model.pools.iter().map(|&p| policy.pools[p].startup_seconds).fold(0.0, f64::max);
-    let horizon_seconds = slowest + policy.planner.interval_seconds + FOLLOW_SECONDS;
+    let horizon_seconds = slowest_start(policy, model, memories) + policy.planner.interval_seconds + FOLLOW_SECONDS;
     let forecast = memory.rates.peak(horizon_seconds, policy.planner.demand_quantile);
     let waiting: f64 = parts.iter().filter_map(|p| p.waiting.value).sum();
     let classes = model
@@ -205,7 +216,7 @@ fn learn_model(
                 (Promise::Deadline { seconds }, Some(f)) => {
                     // Batch work may wait: half the deadline smooths its arrivals and works off its queue.
                     let span = (seconds / 2.0).max(policy.planner.window_seconds);
-                    memory.rates.mean_over(span).unwrap_or(f.base) + waiting / span
+                    memory.rates.mean_over(span).unwrap_or(f.base_rate) + waiting / span
                 }
             };
             (class, rate * share)
