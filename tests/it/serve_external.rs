@@ -181,8 +181,7 @@ async fn what_is_no_number_to_publish_is_an_error() {
         daemon.get(&values("n", DESIRED, "pool=p")).await.status_error(500, "InternalError");
     }
     // Without a usable time nothing shows that the number is young enough.
-    let timeless =
-        poolwright::control::Decision { pools: vec![pool("n", "p", 1)], at_seconds: f64::NAN, ..decision() };
+    let timeless = poolwright::control::Decision { pools: vec![pool("n", "p", 1)], at_seconds: f64::NAN, ..decision() };
     let daemon = Daemon::new(timeless);
     daemon.get(&values("n", DESIRED, "pool=p")).await.status_error(503, "ServiceUnavailable");
 }
