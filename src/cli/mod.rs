@@ -42,9 +42,9 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "poolwright", version, about, max_term_width = 100)]
 struct Cli {
-    /// What to log, e.g. `info` or `poolwright=debug,warn`.
-    #[arg(long, global = true, env = "POOLWRIGHT_LOG", default_value = "warn", value_name = "FILTER")]
-    log: String,
+    /// What to log, e.g. `info` or `poolwright=debug,warn`. [default: warn; for plan: error]
+    #[arg(long, global = true, env = "POOLWRIGHT_LOG", value_name = "FILTER")]
+    log: Option<String>,
     /// How to log to standard error.
     #[arg(long, global = true, env = "POOLWRIGHT_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -80,8 +80,11 @@ enum Verb {
 /// Parse, run, answer with an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = init_logging(&cli.log, cli.log_format) {
-        eprintln!("poolwright: --log {}: {error}", cli.log);
+    // The dry run says itself, in one line, what a daemon would log.
+    let quiet = matches!(cli.verb, Verb::Plan(_));
+    let filter = cli.log.as_deref().unwrap_or(if quiet { "error" } else { "warn" });
+    if let Err(error) = init_logging(filter, cli.log_format) {
+        eprintln!("poolwright: --log {filter}: {error}");
         return Exit::Usage.into();
     }
     // One TLS implementation in the whole program; a second call could only follow a first.

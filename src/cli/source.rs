@@ -87,7 +87,7 @@ impl SourceArgs {
         };
         if let Some(url) = &self.prometheus {
             let options = PrometheusOptions { url: url.clone(), access };
-            let source = PrometheusSource::new(options).with_context(|| format!("--prometheus {url}"))?;
+            let source = PrometheusSource::new(options).context("--prometheus")?;
             return Ok(Box::new(source));
         }
         let options = ScrapeOptions {

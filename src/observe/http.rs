@@ -231,6 +231,7 @@ pub fn printable(url: &str) -> String {
             let _ = parsed.set_password(None);
             parsed.to_string()
         }
-        _ => url.to_owned(),
+        Ok(_) => url.to_owned(),
+        Err(_) => url.rsplit('@').next().unwrap_or_default().to_owned(),
     }
 }

@@ -113,11 +113,9 @@ impl PromClient {
     /// The address, a certificate or a key cannot be used.
     pub fn new(url: &str, access: HttpAccess) -> Result<Self> {
         let name = http::printable(url);
-        let parsed = reqwest::Url::parse(url).with_context(|| format!("`{name}` is not an address"))?;
-        anyhow::ensure!(
-            matches!(parsed.scheme(), "http" | "https") && parsed.has_host(),
-            "`{name}` is not an http:// or https:// address"
-        );
+        let usable = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        let parsed = reqwest::Url::parse(url).ok().filter(usable);
+        let parsed = parsed.with_context(|| format!("`{name}` is not an http:// or https:// address"))?;
         let loopback = match parsed.host_str().unwrap_or_default().trim_matches(['[', ']']) {
             "localhost" => true,
             host => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),

@@ -9,6 +9,11 @@ mod observe_scrape; // direct scrape against small HTTP servers
 mod observe_support; // policies and pages for the tests of `observe`
 mod observe_tls; // TLS towards Prometheus
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
+mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
+mod prometheus_live; // a real Prometheus: same plan as by direct scrape, queries, dry run, its death
+mod prometheus_plan; // the dry run against a Prometheus that does not answer
+mod prometheus_stage; // a fleet in wall-clock time, a Prometheus and the daemon
+mod prometheus_support; // starts and stops a Prometheus
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_json; // health and the JSON API
 mod serve_metrics; // the daemon's own metrics
