@@ -6,7 +6,9 @@ use crate::observe::Histogram;
 use crate::perf::Shape;
 
 /// Upper edges of the prompt-length buckets, tokens.
-const EDGES: [f64; 3] = [1_000.0, 5_000.0, 20_000.0];
+const INPUT_EDGES: [f64; 3] = [1_000.0, 5_000.0, 20_000.0];
+/// Upper edge of the short answers, tokens: over few tokens one foreign prompt moves the mean time per token.
+const OUTPUT_EDGES: [f64; 1] = [50.0];
 /// A bucket with less than this share of the requests joins the next one.
 const SMALLEST_SHARE: f64 = 0.01;
 /// Time after which a measured length counts half, seconds.
@@ -70,79 +72,78 @@ impl ShapeMemory {
         }
     }
 
-    /// Buckets by prompt length. Output lengths are taken as independent of prompt lengths, because the
-    /// servers report the marginals only.
+    /// Buckets by prompt and output length. The two are taken as independent, because the servers report
+    /// the marginals only.
     pub fn buckets(&self, expected: Option<(f64, f64)>) -> Vec<Bucket> {
         let mean = self.mean(expected);
         if !self.is_known() {
             return vec![Bucket { name: "all".into(), share: 1.0, shape: rounded(mean) }];
         }
-        let mut parts = self.split();
-        merge_small(&mut parts);
-        let total: f64 = parts.iter().map(|p| p.count).sum();
-        let estimate: f64 = parts.iter().map(|p| p.tokens).sum();
-        let correction = if estimate > 0.0 { mean.input_tokens * total / estimate } else { 1.0 };
-        parts
-            .iter()
-            .map(|p| Bucket {
-                name: p.name.clone(),
-                share: p.count / total,
-                shape: rounded(Shape {
-                    input_tokens: (correction * p.tokens / p.count).max(1.0),
-                    output_tokens: mean.output_tokens,
-                }),
-            })
-            .collect()
-    }
-
-    /// Count and estimated tokens of the prompts in each bucket: every histogram bucket counts as its
-    /// geometric middle.
-    fn split(&self) -> Vec<Part> {
-        let mut parts: Vec<Part> = (0..=EDGES.len()).map(Part::new).collect();
-        let (mut low, mut below) = (0.0_f64, 0.0);
-        for (&high, &cumulative) in self.input.upper.iter().zip(&self.input.cumulative) {
-            let count = cumulative - below;
-            if count > 0.0 {
-                let top = if high >= f64::MAX { low * 2.0 } else { high };
-                let middle = (low.max(1.0) * top.max(1.0)).sqrt();
-                let part = EDGES.iter().position(|&edge| middle <= edge).unwrap_or(EDGES.len());
-                parts[part].count += count;
-                parts[part].tokens += count * middle;
+        let inputs = parts(&self.input, &INPUT_EDGES, mean.input_tokens);
+        let outputs = parts(&self.output, &OUTPUT_EDGES, mean.output_tokens);
+        let mut buckets = vec![];
+        for input in &inputs {
+            for output in &outputs {
+                buckets.push(Bucket {
+                    name: format!("{}/{}", input.name, output.name),
+                    share: input.share * output.share,
+                    shape: rounded(Shape { input_tokens: input.mean, output_tokens: output.mean }),
+                });
             }
-            low = high;
-            below = cumulative;
         }
-        parts
+        buckets
     }
 }
 
+/// One range of lengths.
 struct Part {
     name: String,
-    count: f64,
-    tokens: f64,
+    share: f64,
+    mean: f64,
 }
 
-impl Part {
-    fn new(index: usize) -> Self {
-        let thousand = |tokens: f64| format!("{}k", tokens / 1e3);
-        let name = match index {
-            0 => format!("<={}", thousand(EDGES[0])),
-            i if i < EDGES.len() => format!("{}-{}", thousand(EDGES[i - 1]), thousand(EDGES[i])),
-            i => format!(">{}", thousand(EDGES[i - 1])),
-        };
-        Self { name, count: 0.0, tokens: 0.0 }
+/// Share and mean length of each range of a histogram. Every histogram bucket counts as its geometric
+/// middle; the means are then scaled so that together they give the measured one. Ranges with almost no
+/// requests join their shorter neighbour (the first one its longer).
+fn parts(histogram: &Histogram, edges: &[f64], mean: f64) -> Vec<Part> {
+    let mut ranges: Vec<(usize, f64, f64)> = (0..=edges.len()).map(|i| (i, 0.0, 0.0)).collect();
+    let (mut low, mut below) = (0.0_f64, 0.0);
+    for (&high, &cumulative) in histogram.upper.iter().zip(&histogram.cumulative) {
+        let count = cumulative - below;
+        if count > 0.0 {
+            let top = if high >= f64::MAX { low * 2.0 } else { high };
+            let middle = (low.max(1.0) * top.max(1.0)).sqrt();
+            let range = edges.iter().position(|&edge| middle <= edge).unwrap_or(edges.len());
+            ranges[range].1 += count;
+            ranges[range].2 += count * middle;
+        }
+        low = high;
+        below = cumulative;
     }
+    let total: f64 = ranges.iter().map(|r| r.1).sum();
+    while ranges.len() > 1 {
+        let Some(small) = ranges.iter().position(|r| r.1 < SMALLEST_SHARE * total) else { break };
+        let (_, count, tokens) = ranges.remove(small);
+        let neighbour = &mut ranges[small.saturating_sub(1)];
+        neighbour.1 += count;
+        neighbour.2 += tokens;
+    }
+    let estimate: f64 = ranges.iter().map(|r| r.2).sum();
+    let correction = if estimate > 0.0 { mean * total / estimate } else { 1.0 };
+    let part = |&(index, count, tokens): &(usize, f64, f64)| Part {
+        name: range_name(index, edges),
+        share: count / total,
+        mean: (correction * tokens / count).max(1.0),
+    };
+    ranges.iter().map(part).collect()
 }
 
-/// Buckets with almost no requests join their shorter neighbour (the first one its longer).
-fn merge_small(parts: &mut Vec<Part>) {
-    let total: f64 = parts.iter().map(|p| p.count).sum();
-    while parts.len() > 1 {
-        let Some(small) = parts.iter().position(|p| p.count < SMALLEST_SHARE * total) else { return };
-        let part = parts.remove(small);
-        let neighbour = small.saturating_sub(1);
-        parts[neighbour].count += part.count;
-        parts[neighbour].tokens += part.tokens;
+fn range_name(index: usize, edges: &[f64]) -> String {
+    let short = |tokens: f64| if tokens < 1e3 { format!("{tokens}") } else { format!("{}k", tokens / 1e3) };
+    match index {
+        0 => format!("<={}", short(edges[0])),
+        i if i < edges.len() => format!("{}-{}", short(edges[i - 1]), short(edges[i])),
+        i => format!(">{}", short(edges[i - 1])),
     }
 }
 
@@ -180,10 +181,25 @@ mod tests {
     #[test]
     fn buckets_share_out_all_requests_and_keep_the_mean() {
         let buckets = conversation().buckets(None);
-        assert_eq!(buckets.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["<=1k", "1k-5k", "5k-20k"]);
+        assert_eq!(
+            buckets.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(),
+            ["<=1k/>50", "1k-5k/>50", "5k-20k/>50"]
+        );
         assert!((buckets.iter().map(|b| b.share).sum::<f64>() - 1.0).abs() < 1e-12);
         let mean: f64 = buckets.iter().map(|b| b.share * b.shape.input_tokens).sum();
         assert!((mean / 1200.0 - 1.0).abs() < 0.05, "{mean}");
+    }
+
+    #[test]
+    fn short_answers_are_kept_apart() {
+        let mut m = ShapeMemory::default();
+        let input = lengths(&[(1000.0, 100.0)], 70_000.0);
+        m.note(60.0, 60.0, &input, &lengths(&[(20.0, 30.0), (500.0, 70.0)], 21_400.0));
+        let buckets = m.buckets(None);
+        assert_eq!(buckets.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["<=1k/<=50", "<=1k/>50"]);
+        assert!(buckets[0].shape.output_tokens < 50.0 && buckets[1].shape.output_tokens > 200.0, "{buckets:?}");
+        let mean: f64 = buckets.iter().map(|b| b.share * b.shape.output_tokens).sum();
+        assert!((mean / 214.0 - 1.0).abs() < 0.05, "{mean}");
     }
 
     #[test]

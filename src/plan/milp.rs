@@ -24,6 +24,9 @@ pub(super) struct Exact {
 const NOISE: f64 = 1e-9;
 /// Slack given to the stages before, relative.
 const STAGE_SLACK: f64 = 1e-7;
+/// Price of operating a pool at another latency level than now, share of one replica's price per hour: its
+/// queue is of the old kind, and so are the requests on their way.
+const TIER_CHANGE: f64 = 0.1;
 /// Weight of the order of names against the price, so that ties always fall the same way.
 const TIE: f64 = 1e-7;
 
@@ -176,6 +179,14 @@ fn objective(problem: &Problem, goal: &Goal, columns: &Columns) -> Expression {
             for level in &columns.levels {
                 let price = problem.pools[level.pool].price_per_hour.max(TIE);
                 sum += price * (1.0 + TIE * level.pool as f64) * level.replicas.variable;
+            }
+            for level in &columns.levels {
+                let pool = &problem.pools[level.pool];
+                if let (Some(open), Some(now)) = (level.open, pool.tier)
+                    && now != level.tier
+                {
+                    sum += TIER_CHANGE * pool.price_per_hour * open.variable;
+                }
             }
             for (pool, start) in problem.pools.iter().zip(&columns.starts) {
                 if let Some(start) = start {

@@ -30,6 +30,9 @@ pub struct PoolOption {
     pub max: u32,
     /// Replicas that run or start now; only more than these cost a start.
     pub running: u32,
+    /// Latency level at which the pool is operated now; another one costs a little, so that routes do not
+    /// change places for nothing.
+    pub tier: Option<usize>,
 }
 
 /// A cell that a pool can serve: the rate of one replica that is fed with this cell alone while the pool

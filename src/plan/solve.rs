@@ -232,6 +232,7 @@ mod tests {
             min: 0,
             max,
             running: 0,
+            tier: None,
         }
     }
 
@@ -312,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_keeps_its_latency_level_when_nothing_is_gained() {
+        for now in [0, 1] {
+            let mut problem = Problem {
+                cells: vec![cell("loose", 0, 3.0)],
+                pools: vec![pool("p", 0, 1, 1.0, 9)],
+                stock: vec![9],
+                serves: vec![serve(0, 0, 5.0), Serve { tier: 1, ..serve(0, 0, 20.0) }],
+            };
+            problem.pools[0].tier = Some(now);
+            assert_eq!(solve(&problem, &Budget::default()).plan.tiers, vec![Some(now)]);
+        }
+    }
+
+    #[test]
     fn a_start_costs_something() {
         let mut running = pool("running", 0, 1, 1.05, 9);
         running.running = 1;
@@ -355,22 +370,19 @@ mod tests {
         best
     }
 
-    /// Two cells, two pools: the load on the second pool is linear in the share of the first cell, so the
-    /// ends of the feasible interval decide.
+    /// Two cells, two pools: with the first pool filled by the first cell up to a share and by the second
+    /// cell beyond it, the load on the second pool is piecewise linear in that share, so its corners decide.
     fn split_exists(problem: &Problem, a: f64, b: f64) -> bool {
         let need = |cell: usize, pool: usize| {
             let s = problem.serves.iter().find(|s| s.cell == cell && s.pool == pool);
             s.map_or(f64::INFINITY, |s| problem.cells[cell].rate / s.rate)
         };
-        let steps = 2000;
-        (0..=steps).any(|i| {
-            let x = f64::from(i) / f64::from(steps);
+        let corners = [0.0, 1.0, (a - need(1, 0)) / need(0, 0), a / need(0, 0)];
+        corners.into_iter().filter(|x| (0.0..=1.0).contains(x)).any(|x| {
             let spare = a - x * need(0, 0);
-            if spare < -1e-9 {
-                return false;
-            }
             let y = (spare.max(0.0) / need(1, 0)).min(1.0);
-            (1.0 - x) * need(0, 1) + (1.0 - y) * need(1, 1) <= b + 1e-3
+            let load = (1.0 - x) * need(0, 1) + (1.0 - y) * need(1, 1);
+            spare >= -1e-9 && load <= b * (1.0 + 1e-9) + 1e-9
         })
     }
 

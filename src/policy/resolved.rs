@@ -138,6 +138,8 @@ pub struct Planner {
     /// 0..1.
     pub demand_quantile: f64,
     pub scale_down_dwell_seconds: f64,
+    /// Whether the gateway can send requests to pools by their length.
+    pub route_by_length: bool,
     pub max_step_up: Option<u32>,
     pub max_step_down: Option<u32>,
 }

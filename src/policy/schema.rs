@@ -153,8 +153,12 @@ pub struct PlannerSpec {
     /// Quantile of the peak over the start-up time that is planned for, percent.
     #[schemars(range(min = 50.0, max = 99.99))]
     pub demand_quantile: f64,
-    /// A smaller number is published only after it was enough for this long.
+    /// A smaller number is published only after it was enough for this long, or for the pool's start-up
+    /// time where that is longer.
     pub scale_down_dwell: Duration,
+    /// The gateway sends requests to pools by their length as the plan says. When it does not, every pool
+    /// of a class gets the same mix of lengths.
+    pub route_by_length: bool,
     /// Most replicas added to one pool by one decision; no limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_step_up: Option<u32>,
@@ -172,6 +176,7 @@ impl Default for PlannerSpec {
             window: Duration::from_seconds(60.0),
             demand_quantile: 95.0,
             scale_down_dwell: Duration::from_seconds(120.0),
+            route_by_length: false,
             max_step_up: None,
             max_step_down: None,
         }

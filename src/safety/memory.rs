@@ -18,6 +18,8 @@ pub struct PoolMemory {
     pub wants_since: Option<f64>,
     /// Since when more replicas are wanted than are ready.
     pub growing_since: Option<f64>,
+    /// Latency level at which the plan operates it.
+    pub tier: Option<usize>,
     /// KV-cache capacity of one replica as a server reported it, tokens.
     pub kv_tokens: Option<f64>,
     /// Share of prompt tokens found in the prefix cache, smoothed.

@@ -20,6 +20,8 @@ pub const TRACE_SECONDS: f64 = 3600.0;
 const STAGGER_SECONDS: f64 = 420.0;
 /// Scales tried, largest first, for a policy that names none.
 const SCALES: [f64; 12] = [16.0, 12.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.03];
+/// Part of the trace that the scale is fitted to, seconds; it holds the highest minutes of both traces.
+const FIT_SECONDS: f64 = 2400.0;
 /// Share of the whole stock's price that the peak of a policy without scales may cost.
 const STOCK_SHARE: f64 = 0.6;
 /// Upper bounds of the histograms from which shapes are read; those of the model servers.
@@ -95,9 +97,12 @@ impl Scenario {
     /// The largest scale whose peak stays within a share of the stock.
     fn fit_to_stock(&mut self, policy: &Policy) -> Result<(), ScenarioError> {
         let whole: f64 = policy.accelerators.iter().map(|a| a.price_per_hour * f64::from(a.stock)).sum();
-        for scale in SCALES {
+        let once = self.static_fleet(policy, FIT_SECONDS)?;
+        // The cost grows about as the load does; the guess is then checked and lowered where it is too much.
+        let guess = STOCK_SHARE * whole / once.cost_per_hour.max(f64::MIN_POSITIVE);
+        for scale in SCALES.into_iter().filter(|s| *s <= guess.max(SCALES[SCALES.len() - 1])) {
             self.plays.iter_mut().for_each(|p| p.scale = scale);
-            let peak = self.static_fleet(policy, TRACE_SECONDS)?;
+            let peak = self.static_fleet(policy, FIT_SECONDS)?;
             if peak.shortfall_rate <= 0.0 && peak.cost_per_hour <= STOCK_SHARE * whole {
                 break;
             }

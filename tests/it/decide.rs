@@ -285,7 +285,8 @@ fn starting_replicas_are_counted_once() {
         let id = format!("prod/{}", p.pool);
         let n = p.desired.unwrap();
         let ready = n.min(1);
-        let mut pool = if ready == 0 { at_zero(&id, at) } else { fresh(&id, ready, 60.0, at) };
+        let rate = 60.0 * f64::from(n) / f64::from(wanted);
+        let mut pool = if ready == 0 { at_zero(&id, at) } else { fresh(&id, ready, rate, at) };
         pool.starting = Signal::fresh(n - ready, at);
         pools.push(pool);
     }

@@ -14,9 +14,14 @@ pub use size::{GivenDemand, Sizing, size};
 use super::{Decision, State};
 use crate::observe::Observation;
 use crate::plan::{Budget, Solution, solve};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Mode, Policy, Pool};
 use crate::safety::{self, Inputs, Knowledge, Move, Rule, Verdict, judge};
 use problem::Built;
+
+/// Time for which a model is watched before its pools may shrink, as long as its load is new, seconds.
+const WATCH_SECONDS: f64 = 300.0;
+/// Forecast errors after which a load is no longer new.
+const FAMILIAR_MINUTES: usize = 20;
 
 /// Decide what every pool should run.
 ///
@@ -95,7 +100,7 @@ fn settle(
                 current: known.pools[p].current,
                 min: pool.min,
                 max: pool.max,
-                dwell_seconds: planner.scale_down_dwell_seconds,
+                dwell_seconds: dwell(policy, pool, known),
                 max_step_up: planner.max_step_up,
                 max_step_down: planner.max_step_down,
             };
@@ -122,13 +127,27 @@ fn settle(
             }
         }
     }
-    for ((pool, verdict), known) in policy.pools.iter().zip(&verdicts).zip(&known.pools) {
+    for (p, (pool, verdict)) in policy.pools.iter().zip(&verdicts).enumerate() {
+        let known = &known.pools[p];
         let memory = state.pools.entry(pool.id()).or_default();
+        memory.tier = solution.plan.tiers[p].or(memory.tier);
         memory.published = verdict.replicas.or(memory.published);
         let growing = verdict.replicas.zip(known.ready).is_some_and(|(wanted, ready)| wanted > ready);
         memory.growing_since = growing.then(|| memory.growing_since.unwrap_or(now_seconds));
     }
     verdicts
+}
+
+/// How long a smaller number must have been enough: what the policy says, and at least the time it would
+/// take to get the replica back. A load that was only just met must be watched for some minutes first.
+fn dwell(policy: &Policy, pool: &Pool, known: &learn::Known) -> f64 {
+    let asked = policy.planner.scale_down_dwell_seconds;
+    if asked <= 0.0 {
+        // A dry run has no memory to wait with.
+        return 0.0;
+    }
+    let familiar = known.models[pool.model].forecast.is_some_and(|f| f.errors >= FAMILIAR_MINUTES);
+    asked.max(pool.startup_seconds).max(if familiar { 0.0 } else { WATCH_SECONDS })
 }
 
 #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the same borrowed parts

@@ -2,6 +2,7 @@
 
 use super::learn::{Known, planned_hit_ratio};
 use crate::control::State;
+use crate::demand::Bucket;
 use crate::perf::{Capacity, Evidence, Limit, Replica, Shape, Target};
 use crate::plan::{Cell, Plan, PoolOption, Problem, Serve};
 use crate::policy::{Mode, Policy, Pool, Promise, Role};
@@ -100,6 +101,7 @@ fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: S
         min,
         max,
         running: pool_known.current.unwrap_or(base),
+        tier: state.pools.get(&pool.id()).and_then(|m| m.tier),
     }
 }
 
@@ -126,22 +128,28 @@ fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, bu
     let (levels, level_of) = levels(policy, model);
     let model_known = &known.models[model];
     for (i, &(class, rate)) in model_known.classes.iter().enumerate() {
-        for bucket in &model_known.buckets {
+        let name = format!("{}/{}", policy.models[model].id(), policy.classes[class].name);
+        let groups: Vec<(String, f64, Vec<Bucket>)> = if policy.planner.route_by_length {
+            let alone = |b: &Bucket| Bucket { share: 1.0, ..b.clone() };
+            model_known.buckets.iter().map(|b| (format!("{name}/{}", b.name), b.share, vec![alone(b)])).collect()
+        } else {
+            vec![(name, 1.0, model_known.buckets.clone())]
+        };
+        for (name, share, buckets) in groups {
             let cell = built.problem.cells.len();
-            built.problem.cells.push(Cell {
-                name: format!("{}/{}/{}", policy.models[model].id(), policy.classes[class].name, bucket.name),
-                model,
-                class,
-                priority: policy.classes[class].priority,
-                rate: rate * bucket.share,
-            });
-            built.shapes.push(bucket.shape);
-            let found = ways(policy, state, built, cell, model, &levels[..=level_of[i]]);
+            let priority = policy.classes[class].priority;
+            built.problem.cells.push(Cell { name, model, class, priority, rate: rate * share });
+            built.shapes.push(mean_shape(&buckets));
+            let found = ways(policy, state, built, cell, &buckets, &levels[..=level_of[i]], Lateness::Tolerated);
             built.infeasible.push(found.is_empty());
-            let found = if found.is_empty() {
-                late_ways(policy, state, built, cell, model, level_of[i], &levels[level_of[i]])
-            } else {
-                found
+            let found = match found.is_empty() {
+                true => {
+                    ways(policy, state, built, cell, &buckets, &levels[level_of[i]..=level_of[i]], Lateness::Accepted)
+                        .into_iter()
+                        .map(|(serve, capacity)| (Serve { tier: level_of[i], ..serve }, capacity))
+                        .collect()
+                }
+                false => found,
             };
             for (serve, capacity) in found {
                 built.problem.serves.push(serve);
@@ -151,21 +159,34 @@ fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, bu
     }
 }
 
-/// Pools and latency levels that serve the cell within its targets. A pool that is operated at a tighter
-/// level keeps that level for everybody it serves.
+/// What becomes of lengths that cannot meet the target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lateness {
+    /// Carried late as long as they are few enough for the class's percentile.
+    Tolerated,
+    /// Carried late whatever they are: no pool can do better.
+    Accepted,
+}
+
+/// Part of the requests outside a class's percentile that lengths out of reach may use up; the rest is
+/// for bad luck.
+const LATE_PART: f64 = 0.5;
+
+/// Pools and latency levels that serve the cell. A pool that is operated at a tighter level keeps that
+/// level for everybody it serves.
 fn ways(
     policy: &Policy,
     state: &mut State,
     built: &Built,
     cell: usize,
-    model: usize,
+    buckets: &[Bucket],
     levels: &[Target],
+    lateness: Lateness,
 ) -> Vec<(Serve, Capacity)> {
     let mut found = vec![];
-    for &pool in usable(policy, model).iter() {
+    for pool in usable(policy, built.problem.cells[cell].model) {
         for (tier, target) in levels.iter().enumerate() {
-            let capacity = state.capacities.capacity(&built.replicas[pool], &built.shapes[cell], target);
-            if capacity.rate > 0.0 {
+            if let Some(capacity) = mix_capacity(state, &built.replicas[pool], buckets, target, lateness) {
                 found.push((Serve { cell, pool, tier, rate: capacity.rate }, capacity));
             }
         }
@@ -173,34 +194,51 @@ fn ways(
     found
 }
 
-/// Pools that can carry the cell late.
-fn late_ways(
-    policy: &Policy,
+/// Capacity of one replica for a mix of lengths: the loads of its parts add up. `None` when the mix cannot
+/// be served within the target.
+fn mix_capacity(
     state: &mut State,
-    built: &Built,
-    cell: usize,
-    model: usize,
-    tier: usize,
+    replica: &Replica,
+    buckets: &[Bucket],
     target: &Target,
-) -> Vec<(Serve, Capacity)> {
-    let mut found = vec![];
-    for &pool in usable(policy, model).iter() {
-        let replica = &built.replicas[pool];
-        let best = state.capacities.capacity(replica, &built.shapes[cell], target);
-        let relaxed = Target {
-            quantile: target.quantile,
-            ttft_seconds: target.ttft_seconds.max(BEST_EFFORT * best.ttft_seconds),
-            itl_seconds: target.itl_seconds.max(BEST_EFFORT * best.itl_seconds),
-        };
-        let capacity = state.capacities.capacity(replica, &built.shapes[cell], &relaxed);
-        if capacity.rate > 0.0 {
-            found.push((
-                Serve { cell, pool, tier, rate: capacity.rate },
-                Capacity { limit: Limit::Infeasible, ..capacity },
-            ));
+    lateness: Lateness,
+) -> Option<Capacity> {
+    let (mut load, mut late, mut heaviest) = (0.0, 0.0, 0.0);
+    let mut mix = Capacity { rate: 0.0, limit: Limit::Throughput, ttft_seconds: 0.0, itl_seconds: 0.0, batch: 0.0 };
+    for bucket in buckets {
+        let mut capacity = state.capacities.capacity(replica, &bucket.shape, target);
+        if capacity.rate <= 0.0 {
+            late += bucket.share;
+            let relaxed = Target {
+                quantile: target.quantile,
+                ttft_seconds: target.ttft_seconds.max(BEST_EFFORT * capacity.ttft_seconds),
+                itl_seconds: target.itl_seconds.max(BEST_EFFORT * capacity.itl_seconds),
+            };
+            capacity = state.capacities.capacity(replica, &bucket.shape, &relaxed);
+            capacity.limit = Limit::Infeasible;
+        }
+        if capacity.rate <= 0.0 {
+            return None;
+        }
+        let part = bucket.share / capacity.rate;
+        load += part;
+        mix.batch += bucket.share * capacity.batch;
+        if part > heaviest {
+            heaviest = part;
+            mix.limit = capacity.limit;
+            mix.ttft_seconds = capacity.ttft_seconds;
+            mix.itl_seconds = capacity.itl_seconds;
         }
     }
-    found
+    if lateness == Lateness::Tolerated && late > LATE_PART * (1.0 - target.quantile) {
+        return None;
+    }
+    (load > 0.0).then(|| Capacity { rate: 1.0 / load, ..mix })
+}
+
+fn mean_shape(buckets: &[Bucket]) -> Shape {
+    let sum = |f: fn(&Shape) -> f64| buckets.iter().map(|b| b.share * f(&b.shape)).sum::<f64>().max(1.0);
+    Shape { input_tokens: sum(|s| s.input_tokens), output_tokens: sum(|s| s.output_tokens) }
 }
 
 fn usable(policy: &Policy, model: usize) -> Vec<usize> {

@@ -56,7 +56,8 @@ fn pool_decision(
     let verdict = answer.verdicts[p];
     let absent = PoolObservation::default();
     let seen = observation.pools.get(p).unwrap_or(&absent);
-    let planned_rate: f64 = solution.plan.flows.iter().filter(|f| f.pool == p).map(|f| f.rate).sum();
+    // An empty sum of floats is -0.
+    let planned_rate = solution.plan.flows.iter().filter(|f| f.pool == p).map(|f| f.rate).sum::<f64>() + 0.0;
     let (binding, reason) = explain::explain(&Subject { policy, answer, pool: p, verdict, planned_rate });
     let (ttft, itl) = latencies(policy, answer, p, seen, planned_rate);
     let used = [seen.ready.age_seconds(now_seconds), seen.arrival_rate.age_seconds(now_seconds)];
