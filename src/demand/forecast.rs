@@ -164,11 +164,12 @@ impl RateMemory {
             .filter(|j| j.errors >= ENOUGH)
             .fold(default, |best, next| if best.errors < ENOUGH || next.loss < best.loss { next } else { best });
         let base_rate = best.base.of(&rates);
+        let rate = best.bound(base_rate).max(newest.rate);
         Some(Forecast {
-            rate: (base_rate * best.factor).max(newest.rate),
+            rate,
             base: best.base,
             base_rate,
-            factor: best.factor,
+            factor: if base_rate > 0.0 { rate / base_rate } else { 1.0 },
             errors: best.errors,
         })
     }
@@ -184,7 +185,12 @@ fn peaks(rates: &[f64], horizon: usize) -> Vec<f64> {
 /// One base with what it got wrong.
 struct Judged {
     base: Base,
-    factor: f64,
+    /// Quantile of peak / base, and of peak - base: the smaller bound of the two holds. After a jump the
+    /// ratio alone would multiply the new level by the whole jump, the difference alone would add an old
+    /// high level's swing to a low one.
+    ratio: f64,
+    difference: f64,
+    prior: f64,
     errors: usize,
     /// Mean pinball loss of the bound over the past, requests per second.
     loss: f64,
@@ -197,17 +203,29 @@ impl Judged {
             .map(|origin| (base.of(&rates[..=origin]), peaks[origin]))
             .filter(|(value, _)| *value > 0.0)
             .collect();
-        let mut errors: Vec<f64> = past.iter().map(|(value, peak)| peak / value).collect();
-        let prior = 1.0 + PRIOR_PER_ROOT_MINUTE * (horizon as f64).sqrt();
-        let own = upper_quantile(&mut errors, quantile);
-        let weight = (errors.len() as f64 / ENOUGH as f64).min(1.0);
-        let factor = own.map_or(prior, |own| weight * own + (1.0 - weight) * prior).max(1.0);
+        let mut ratios: Vec<f64> = past.iter().map(|(value, peak)| peak / value).collect();
+        let mut differences: Vec<f64> = past.iter().map(|(value, peak)| peak - value).collect();
+        let mut judged = Self {
+            base,
+            ratio: upper_quantile(&mut ratios, quantile).unwrap_or(1.0),
+            difference: upper_quantile(&mut differences, quantile).unwrap_or(0.0),
+            prior: 1.0 + PRIOR_PER_ROOT_MINUTE * (horizon as f64).sqrt(),
+            errors: past.len(),
+            loss: 0.0,
+        };
         let pinball = |(value, peak): &(f64, f64)| {
-            let short = peak - value * factor;
+            let short = peak - judged.bound(*value);
             if short > 0.0 { quantile * short } else { (quantile - 1.0) * short }
         };
-        let loss = past.iter().map(pinball).sum::<f64>() / past.len().max(1) as f64;
-        Self { base, factor, errors: past.len(), loss }
+        judged.loss = past.iter().map(pinball).sum::<f64>() / past.len().max(1) as f64;
+        judged
+    }
+
+    /// Upper bound of the peak after a base of `value`; the fewer errors it rests on, the more the prior counts.
+    fn bound(&self, value: f64) -> f64 {
+        let own = (value * self.ratio).min(value + self.difference);
+        let weight = (self.errors as f64 / ENOUGH as f64).min(1.0);
+        (weight * own + (1.0 - weight) * value * self.prior).max(value)
     }
 }
 
@@ -253,6 +271,13 @@ mod tests {
         let jumpy: Vec<f64> = (0..200).map(|i| if i % 40 >= 38 { 16.0 } else { 10.0 }).collect();
         let f = memory(&jumpy).peak(300.0, 0.95).unwrap();
         assert!(f.rate >= 15.9, "{f:?}");
+    }
+
+    #[test]
+    fn after_a_jump_the_new_level_is_not_multiplied_by_it() {
+        let jumped: Vec<f64> = (0..90).map(|i| if i < 80 { 5.0 } else { 60.0 }).collect();
+        let f = memory(&jumped).peak(180.0, 0.95).unwrap();
+        assert!(f.rate < 125.0, "{f:?}");
     }
 
     #[test]

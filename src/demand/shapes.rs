@@ -13,6 +13,8 @@ const SMALLEST_SHARE: f64 = 0.01;
 const HALF_LIFE_SECONDS: f64 = 600.0;
 /// Requests needed before measured lengths are believed.
 const ENOUGH: f64 = 30.0;
+/// A mean length above this is a fault of the measurement, tokens.
+const LONGEST: f64 = 10_000_000.0;
 /// Lengths are rounded to steps of this size on a logarithmic scale, so that noise moves no plan.
 const ROUNDING: f64 = 0.05;
 /// Lengths assumed where neither the operator nor a measurement says anything, tokens.
@@ -40,7 +42,8 @@ impl ShapeMemory {
     /// Note the lengths measured over the last `window_seconds`; only the part since the last note counts.
     pub fn note(&mut self, at_seconds: f64, window_seconds: f64, input: &Histogram, output: &Histogram) {
         let elapsed = at_seconds - self.at_seconds;
-        if elapsed <= 0.0 || window_seconds <= 0.0 {
+        let usable = |h: &Histogram| h.count.is_finite() && h.mean().is_none_or(|m| (0.0..=LONGEST).contains(&m));
+        if !(elapsed > 0.0 && window_seconds > 0.0 && usable(input) && usable(output)) {
             return;
         }
         let decay = 0.5_f64.powf(elapsed / HALF_LIFE_SECONDS);

@@ -5,6 +5,9 @@
 
 use super::{Parameters, Shape};
 
+/// Chunks beyond which a prompt is not split further: far past anything an engine does.
+const MOST_CHUNKS: f64 = 4096.0;
+
 /// Means over one batch size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Iteration {
@@ -43,7 +46,7 @@ impl Service {
         let mut chunks = from.max(1.0);
         loop {
             let room = ((chunks + k) * (m - l / chunks) / (l + k)).max(0.0).floor();
-            if room >= batch || chunks >= l {
+            if room >= batch || chunks >= l || chunks >= MOST_CHUNKS {
                 return chunks;
             }
             chunks += 1.0;

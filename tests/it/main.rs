@@ -1,5 +1,6 @@
 //! The one integration binary; a file per subject.
 
+mod decide; // the pure function: repeats, holds, keeps limits, survives nonsense
 mod observe_assemble; // judgement over readings
 mod observe_dialect; // real metrics pages, read completely
 mod observe_fake_prometheus; // a Prometheus for tests

@@ -14,6 +14,11 @@ use crate::safety::{Knowledge, PoolMemory};
 const FOLLOW_SECONDS: f64 = 15.0;
 /// Time within which a queue of interactive requests is to be worked off, seconds.
 const DRAIN_SECONDS: f64 = 60.0;
+/// Above these a number is a fault of the measurement, whatever let it through: requests per second of one
+/// pool, requests in its queues, tokens of one replica's KV memory.
+const MOST_RATE: f64 = 1e6;
+const MOST_WAITING: f64 = 1e7;
+const MOST_KV_TOKENS: f64 = 1e11;
 /// Weight of a new prefix-cache measurement.
 const HIT_WEIGHT: f64 = 0.1;
 /// Steps in which the hit ratio enters the plan, so that noise moves nothing.
@@ -140,7 +145,7 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
         })
         .collect();
     let replicas_known = seen.ready.trusted().is_some();
-    let load_known = seen.arrival_rate.trusted().is_some();
+    let load_known = seen.arrival_rate.trusted().is_some_and(|r| (0.0..=MOST_RATE).contains(r));
     let knowledge = match (source_failed, replicas_known, load_known) {
         (true, ..) => Knowledge::None,
         (false, true, true) if seen.silent == 0 => Knowledge::Full,
@@ -152,7 +157,7 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
 
 /// What the servers report of themselves.
 fn learn_replica(memory: &mut PoolMemory, seen: &PoolObservation) {
-    if let Some(tokens) = seen.kv_capacity_tokens.trusted().copied().filter(|t| t.is_finite() && *t > 0.0) {
+    if let Some(tokens) = seen.kv_capacity_tokens.trusted().copied().filter(|t| (1.0..=MOST_KV_TOKENS).contains(t)) {
         memory.kv_tokens = Some(tokens);
     }
     if let Some(hit) = seen.prefix_hit_ratio.trusted().copied().filter(|h| (0.0..=1.0).contains(h)) {
@@ -185,7 +190,8 @@ fn learn_model(
 ) -> ModelKnown {
     let State { models, pools: memories, .. } = state;
     let memory = models.entry(model.id()).or_default();
-    let rates: Vec<f64> = parts.iter().filter_map(|p| p.arrival_rate.value).collect();
+    let rates: Vec<f64> =
+        parts.iter().filter_map(|p| p.arrival_rate.value).filter(|r| (0.0..=MOST_RATE).contains(r)).collect();
     let offered = (!rates.is_empty()).then(|| rates.iter().sum::<f64>());
     let at = parts.iter().map(|p| p.arrival_rate.at_seconds).fold(0.0, f64::max).min(now_seconds);
     if let Some(rate) = offered {
@@ -205,7 +211,7 @@ fn learn_model(
     memory.shapes.note(at, policy.planner.window_seconds, &input, &output);
     let horizon_seconds = slowest_start(policy, model, memories) + policy.planner.interval_seconds + FOLLOW_SECONDS;
     let forecast = memory.rates.peak(horizon_seconds, policy.planner.demand_quantile);
-    let waiting: f64 = parts.iter().filter_map(|p| p.waiting.value).sum();
+    let waiting: f64 = parts.iter().filter_map(|p| p.waiting.value).filter(|w| (0.0..=MOST_WAITING).contains(w)).sum();
     let classes = model
         .classes
         .iter()

@@ -1,0 +1,41 @@
+# poolwright: the commands a developer or a user needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+ARGS ?=
+
+##@ Use
+run: toolchain ## Build and start the demo: a simulated fleet being scaled, in the terminal and on a page. ARGS="--for 60s"
+	@echo "building poolwright (release); the first build takes some minutes"
+	$(CARGO) build --release --locked
+	$(CARGO) run --release --locked --quiet -- demo $(ARGS)
+
+build: toolchain ## Build the release binary.
+	$(CARGO) build --release --locked
+
+##@ Develop
+test: toolchain ## All tests a change must pass; no cluster, no Prometheus needed.
+	$(CARGO) test --locked
+
+lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	scripts/deny
+
+schema: toolchain ## Write generated files again: the JSON Schema of policies, expected texts of tests.
+	POOLWRIGHT_UPDATE_EXPECTED=1 $(CARGO) test --locked --test it policy
+
+bench: toolchain ## Time one tick of a 200-pool fleet, room by room, and the memory of the demo.
+	$(CARGO) bench --locked --bench tick
+	scripts/bench-memory
+
+##@ Set-up
+toolchain: ## Check for what a build needs and install what is missing.
+	@scripts/toolchain
+
+help: ## List the commands.
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run build test lint schema bench toolchain help
