@@ -1,6 +1,8 @@
 //! The one integration binary; a file per subject.
 
 mod decide; // the pure function: repeats, holds, keeps limits, survives nonsense
+mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
+mod house; // rules of the house that a compiler does not check
 mod observe_assemble; // judgement over readings
 mod observe_dialect; // real metrics pages, read completely
 mod observe_fake_prometheus; // a Prometheus for tests

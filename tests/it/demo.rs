@@ -1,0 +1,74 @@
+//! The demo: repeats, keeps the promises of its policy, and shows the daemon over real HTTP.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn demo(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_poolwright"));
+    command.args(["demo", "--fast", "--listen", "127.0.0.1:0"]).args(args);
+    command.output().unwrap()
+}
+
+fn summary(args: &[&str]) -> Value {
+    let output = demo(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn class<'a>(summary: &'a Value, name: &str) -> &'a Value {
+    summary["classes"].as_array().unwrap().iter().find(|c| c["class"] == name).unwrap()
+}
+
+#[test]
+fn the_shipped_demo_keeps_its_promises_and_saves_money() {
+    let summary = summary(&["--seed", "7", "--for", "60s", "-o", "json"]);
+    let interactive = class(&summary, "interactive");
+    assert!(interactive["attainment"].as_f64().unwrap() >= 0.99, "{summary:#}");
+    assert_eq!(
+        interactive["arrived"].as_u64().unwrap(),
+        interactive["met"].as_u64().unwrap() + interactive["missed"].as_u64().unwrap(),
+        "every request counts"
+    );
+    assert!(class(&summary, "batch")["attainment"].as_f64().unwrap() >= 0.99, "{summary:#}");
+    assert!(summary["saving"].as_f64().unwrap() >= 0.15, "{summary:#}");
+}
+
+#[test]
+fn the_same_seed_prints_the_same_and_another_does_not() {
+    let run = |seed: &str| demo(&["--seed", seed, "--for", "8s"]).stdout;
+    let without_ports = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().filter(|l| !l.contains("127.0.0.1:")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = without_ports(run("7"));
+    assert!(first.iter().any(|l| l.starts_with("summary: seed 7")), "{first:?}");
+    assert_eq!(first, without_ports(run("7")));
+    assert_ne!(first[2..], without_ports(run("8"))[2..]);
+}
+
+#[test]
+fn nonsense_is_refused_with_one_line() {
+    for args in [["--speed", "0"], ["--speed", "nan"], ["--error", "2"], ["--for", "5"]] {
+        let output = demo(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+/// Every shipped policy plays, and its models are served within their targets for most requests.
+#[test]
+fn every_shipped_policy_plays() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/policies")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        let path = path.to_str().unwrap();
+        let summary = summary(&["--policy", path, "--for", "10s", "-o", "json"]);
+        for class in summary["classes"].as_array().unwrap() {
+            let Some(attainment) = class["attainment"].as_f64() else { continue };
+            assert!(attainment > 0.97, "{path}: {class}");
+        }
+    }
+}
