@@ -14,6 +14,8 @@ use crate::prometheus_support::{Prometheus, installed, poolwright, text_of};
 
 /// Wall-clock time before the sources are compared: the window and the fleet's first seconds.
 const WARM_UP_SECONDS: u64 = 76;
+/// A replica is added after this time, so that it becomes ready inside the window.
+const GROWTH_SECONDS: u64 = 35;
 /// Arrival rates of the two sources may differ by this share.
 const RATE_TOLERANCE: f64 = 0.03;
 
@@ -23,7 +25,9 @@ async fn a_real_prometheus_between_fleet_and_daemon() {
         return;
     }
     let mut stage = LiveStage::start().await;
-    stage.run(WARM_UP_SECONDS).await;
+    stage.run(GROWTH_SECONDS).await;
+    stage.grow("code-l40s", 5);
+    stage.run(WARM_UP_SECONDS - GROWTH_SECONDS).await;
     the_plans_are_the_same(&mut stage).await;
     every_query_returns_data(&stage.prometheus).await;
     the_dry_run_reads_it(stage.prometheus.url()).await;
@@ -47,6 +51,7 @@ async fn the_plans_are_the_same(stage: &mut LiveStage) {
         assert_eq!((pool.ready, pool.starting, pool.arrival_rate), (Some(0), Some(0), Some(0.0)), "{pool:#?}");
         assert!(pool.quality <= Quality::ConfirmedIdle && pool.missing.is_empty(), "{pool:#?}");
     }
+    assert_eq!(by_prometheus.pools.iter().map(|p| p.ready.unwrap()).collect::<Vec<_>>(), [0, 6, 0, 5]);
     for pool in by_prometheus.pools.iter().filter(|p| !p.pool.ends_with("a100")) {
         assert!(pool.desired.is_some_and(|n| n >= 2), "too little load for a comparison: {pool:#?}");
     }
@@ -125,7 +130,8 @@ async fn its_death_holds_every_number(stage: &mut LiveStage) {
         assert!(why.contains(stage.prometheus.url()) && !why.contains('\n'), "{why}");
         for (old, new) in before.pools.iter().zip(&after.pools) {
             assert_eq!((new.desired, new.binding), (old.desired, Binding::Hold), "{new:#?}");
-            assert!(new.reason.contains(why) || !new.missing.is_empty(), "{new:#?}");
+            let kept = format!("kept at {}", old.desired.unwrap());
+            assert!(new.reason.contains("replicas missing") && new.reason.contains(&kept), "{}", new.reason);
         }
         assert!(stage.daemon.published().load().current(SystemClock.now_seconds()).is_ok(), "held numbers are served");
     }

@@ -43,7 +43,7 @@ pub struct LiveStage {
     scrape: ScrapeSource,
     /// Asks Prometheus.
     prom: PrometheusSource,
-    _fleet: LiveFleet,
+    fleet: LiveFleet,
     _web: DropGuard,
 }
 
@@ -64,7 +64,7 @@ impl LiveStage {
         let options = ScrapeOptions { discovery: vec![fleet.discovery_url()], ..ScrapeOptions::default() };
         let scrape = ScrapeSource::new(options).unwrap();
         let (prom, web) = (source(&prometheus), serve(&daemon, web));
-        Self { policy, prometheus, daemon, scrape, prom, _fleet: fleet, _web: web }
+        Self { policy, prometheus, daemon, scrape, prom, fleet, _web: web }
     }
 
     /// Let `seconds` of the world go by while the daemon ticks and the direct scrape reads along.
@@ -76,6 +76,12 @@ impl LiveStage {
             self.scrape.observe(&self.policy, now_seconds).await;
             tokio::time::sleep(Duration::from_secs(5).min(end - tokio::time::Instant::now())).await;
         }
+    }
+
+    /// Ask for more replicas of a pool, as an autoscaler would.
+    pub fn grow(&self, pool: &str, replicas: u32) {
+        let index = self.policy.pools.iter().position(|p| p.name == pool).unwrap();
+        self.fleet.fleet().lock().set_replicas(index, replicas);
     }
 
     /// Look at the fleet from both sources at the same instant: direct, by Prometheus, and when.

@@ -11,12 +11,22 @@ use tempfile::TempDir;
 /// Longest time a Prometheus may take to answer that it is ready.
 const READY_SECONDS: u64 = 30;
 
+fn there(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+/// Prometheus, ended by the kernel when this process is killed and cannot do it itself.
+fn prometheus() -> Command {
+    if !there("setpriv") {
+        return Command::new("prometheus");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "prometheus"]);
+    command
+}
+
 /// Whether the programs of Debian's package `prometheus` are there. Says loudly when they are not.
 pub fn installed() -> bool {
-    let there = |program: &str| {
-        let quiet = |c: &mut Command| c.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        quiet(&mut Command::new(program))
-    };
     let installed = there("prometheus") && there("promtool");
     if !installed {
         // Straight to the terminal: what a passing test prints is otherwise not shown.
@@ -63,7 +73,7 @@ impl Prometheus {
         // Every JSON text is YAML too.
         std::fs::write(folder.path().join("prometheus.yml"), config.to_string()).unwrap();
         let log = folder.path().join("log");
-        let child = Command::new("prometheus")
+        let child = prometheus()
             .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg("--web.listen-address=127.0.0.1:0")
