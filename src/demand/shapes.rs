@@ -173,7 +173,7 @@ mod tests {
         let mut m = ShapeMemory::default();
         let input =
             lengths(&[(500.0, 30.0), (1000.0, 20.0), (2000.0, 30.0), (5000.0, 19.0), (10000.0, 1.0)], 120_000.0);
-        let output = lengths(&[(100.0, 40.0), (500.0, 60.0)], 21_000.0);
+        let output = lengths(&[(50.0, 0.0), (100.0, 40.0), (500.0, 60.0)], 21_000.0);
         m.note(60.0, 60.0, &input, &output);
         m
     }
