@@ -1,13 +1,16 @@
 //! One tick of a 200-pool fleet without the network, room by room. `make bench` prints the table.
 //!
 //! 50 models with 4 pools each on 4 accelerator types, one vLLM page per replica in the dialect of a real
-//! server; 8 replicas a pool. Every tick the load moves a little, as it does in life.
+//! server. Every tick the load moves a little, as it does in life.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use poolwright::control::{State, decide};
-use poolwright::observe::{Histogram, Observation, PoolObservation, Signal};
+use poolwright::control::{State, decide, problem_of};
+use poolwright::observe::exposition::parse;
+use poolwright::observe::{Histogram, Observation, PoolObservation, RatePoint, Signal};
+use poolwright::plan::{Budget, solve};
 use poolwright::policy::{Policy, from_text};
 
 const MODELS: usize = 50;
@@ -92,41 +95,82 @@ fn observation(policy: &Policy, tick: usize) -> Observation {
 
 /// A page of a real server's shape, for the reading part.
 const PAGE: &str = include_str!("../tests/fixtures/engine-metrics/vllm-0.32.0-after-load.prom");
-const REPLICAS: usize = 1600;
+const REPLICAS: usize = 400;
 
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
 
+/// A day of minutes for every model, so that the forecasts have everything to do that they ever have.
+fn day(policy: &Policy, end: f64) -> BTreeMap<String, Vec<RatePoint>> {
+    let rate = |minute: usize| 20.0 + 8.0 * (minute as f64 / 229.0).sin() + ((minute * 7919) % 13) as f64 * 0.3;
+    let points = |_| -> Vec<RatePoint> {
+        (0..1440).map(|m| RatePoint { at_seconds: end - 60.0 * (1440 - m) as f64, rate: rate(m) }).collect()
+    };
+    policy.models.iter().map(|m| (m.id(), points(m))).collect()
+}
+
+fn timed<T>(runs: usize, mut run: impl FnMut() -> T) -> f64 {
+    median(
+        (0..runs)
+            .map(|_| {
+                let started = Instant::now();
+                std::hint::black_box(run());
+                started.elapsed().as_secs_f64() * 1e3
+            })
+            .collect(),
+    )
+}
+
+fn line(what: &str, milliseconds: f64) {
+    println!("  {what:<58} {milliseconds:>8.2}");
+}
+
 fn main() {
     let policy = policy();
-    println!("one tick, {} pools of {MODELS} models, no network; one core, milliseconds", policy.pools.len());
+    println!(
+        "one tick, {} pools of {MODELS} models, no network; one core, medians in milliseconds",
+        policy.pools.len()
+    );
 
-    let started = Instant::now();
-    let mut samples = 0;
-    for _ in 0..REPLICAS {
-        samples += std::hint::black_box(poolwright::observe::exposition::parse(PAGE)).samples.len();
-    }
-    let reading = started.elapsed().as_secs_f64();
-    println!("  {:<46} {:>8.2}", format!("read {REPLICAS} pages, {samples} samples"), reading * 1e3);
+    let read = timed(5, || (0..REPLICAS).map(|_| parse(PAGE).samples.len()).sum::<usize>());
+    line(&format!("observe: read {REPLICAS} pages of a real server (2 a pool)"), read);
 
+    let start = observation(&policy, 0).at_seconds;
     let mut state = State::default();
+    state.fill_back(day(&policy, start));
     let mut times = vec![];
-    let mut first = 0.0;
+    let mut last = observation(&policy, 0);
     for tick in 0..TICKS {
-        let observation = observation(&policy, tick);
-        let at = observation.at_seconds;
+        last = observation(&policy, tick);
         let started = Instant::now();
-        let (decision, next) = decide(&policy, &observation, state, at);
-        let seconds = started.elapsed().as_secs_f64();
+        let (decision, next) = decide(&policy, &last, state, last.at_seconds);
+        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
         assert!(decision.pools.iter().all(|p| p.desired.is_some()));
         state = next;
-        if tick == 0 { first = seconds } else { times.push(seconds) }
+        if tick == 0 {
+            line("decide: first tick, no capacity known", milliseconds);
+        } else {
+            times.push(milliseconds);
+        }
     }
-    println!("  {:<46} {:>8.2}", "decide, first tick (no capacity known)", first * 1e3);
-    println!("  {:<46} {:>8.2}", format!("decide, median of {} ticks", times.len()), median(times.clone()) * 1e3);
-    println!("  {:<46} {:>8.2}", "decide, slowest of them", times.iter().copied().fold(0.0, f64::max) * 1e3);
-    println!("  capacities: {} computed, {} remembered", state.capacities.misses, state.capacities.hits);
-    println!("compared with: 250 ms, the limit set for a tick without the network");
+    let memory = &state.models.values().next().expect("there are models").rates;
+    let demand = timed(9, || (0..MODELS).filter_map(|_| memory.peak(270.0, 0.95)).count());
+    line("demand: forecasts of all models from a full day", demand);
+
+    let problem = problem_of(&policy, &last, state.clone(), last.at_seconds);
+    let fresh = problem_of(&policy, &last, state.checkpoint(), last.at_seconds);
+    assert_eq!(problem, fresh, "what is remembered changes nothing");
+    let cold = timed(5, || problem_of(&policy, &last, state.checkpoint(), last.at_seconds));
+    let warm = timed(5, || problem_of(&policy, &last, state.clone(), last.at_seconds));
+    line("perf: all capacities anew", (cold - warm).max(0.0));
+    let cells = format!("plan: solve ({} cells, {} ways to serve them)", problem.cells.len(), problem.serves.len());
+    line(&cells, timed(5, || solve(&problem, &Budget::default())));
+    let whole = median(times.clone());
+    line(&format!("decide: the whole, {} ticks", times.len()), whole);
+    line("decide: the slowest of them", times.iter().copied().fold(0.0, f64::max));
+    line("tick: observe + decide", read + whole);
+    println!("  {} capacities computed, {} remembered", state.capacities.misses, state.capacities.hits);
+    println!("compared with the limit set for a tick without the network: 250 ms");
 }

@@ -13,7 +13,7 @@ pub use size::{GivenDemand, Sizing, size};
 
 use super::{Decision, State};
 use crate::observe::Observation;
-use crate::plan::{Budget, Solution, solve};
+use crate::plan::{Budget, Problem, Solution, solve};
 use crate::policy::{Mode, Policy, Pool};
 use crate::safety::{self, Inputs, Knowledge, Move, Rule, Verdict, judge};
 use problem::Built;
@@ -60,6 +60,13 @@ pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_
     let decision = report::report(policy, observation, &answer, now_seconds);
     forget(policy, &mut state);
     (decision, state)
+}
+
+/// The optimisation problem behind a decision, as the solver gets it: for comparing solvers and for
+/// measuring.
+pub fn problem_of(policy: &Policy, observation: &Observation, mut state: State, now_seconds: f64) -> Problem {
+    let known = learn::learn(policy, observation, &mut state, now_seconds);
+    problem::build(policy, &known, &mut state, problem::Scope::All).problem
 }
 
 /// Everything that the report is written from.
