@@ -132,7 +132,12 @@ fn init_logging(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 
 /// A reader that went away (`poolwright plan | head`) is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    let kind = |e: &(dyn std::error::Error + 'static)| {
+        let io = e.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        // JSON keeps the error of the writer to itself.
+        io.or_else(|| e.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind))
+    };
+    error.chain().filter_map(kind).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Load a policy or say line by line what is wrong with it.
@@ -146,6 +151,23 @@ fn load_policy(path: &std::path::Path) -> Result<crate::policy::Policy, Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure() {
+        struct Gone;
+        impl std::io::Write for Gone {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let json = serde_json::to_writer(Gone, &[1, 2]).unwrap_err();
+        assert!(is_broken_pipe(&anyhow::Error::from(json).context("printing")));
+        assert!(is_broken_pipe(&std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("something else")));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

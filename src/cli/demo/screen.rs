@@ -140,10 +140,11 @@ pub fn summary(summary: &Summary) -> String {
     let c = &summary.currency;
     let _ = writeln!(
         text,
-        "cost {:.2} {c}, static fleet for the busiest minute {:.2} {c}: {:.1} % saved",
+        "cost {:.2} {c}, static fleet for the busiest minute {:.2} {c}: {:.1} % {}",
         summary.cost,
         summary.static_cost,
-        summary.saving * 100.0
+        summary.saving.abs() * 100.0,
+        if summary.saving < 0.0 { "more" } else { "saved" }
     );
     let share = |a: Option<f64>| a.map_or_else(|| "-".into(), |a| format!("{:.3} %", a * 100.0));
     for class in &summary.classes {
