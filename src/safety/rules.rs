@@ -69,6 +69,8 @@ pub fn judge(inputs: &Inputs, memory: &mut PoolMemory, now_seconds: f64) -> Verd
     let (wanted, rule) = match bounded.cmp(&base) {
         std::cmp::Ordering::Less => shrink(inputs, memory, bounded, base, now_seconds),
         std::cmp::Ordering::Greater => grow(inputs, bounded, base),
+        // The plan of a pool that is only partly known never asks for less than the last word.
+        std::cmp::Ordering::Equal if inputs.knowledge != Knowledge::Full => (base, Rule::Hold),
         std::cmp::Ordering::Equal => (base, Rule::Plan),
     };
     let limit = match rule {

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use poolwright::policy::load;
+use poolwright::simulate::{Fleet, FleetOptions, Scenario};
 use serde_json::Value;
 
 fn demo(args: &[&str]) -> Output {
@@ -32,6 +34,23 @@ fn the_shipped_demo_keeps_its_promises_and_saves_money() {
     );
     assert!(class(&summary, "batch")["attainment"].as_f64().unwrap() >= 0.99, "{summary:#}");
     assert!(summary["saving"].as_f64().unwrap() >= 0.15, "{summary:#}");
+}
+
+/// The targets of the shipped policy are worth something: half the static fleet breaks them.
+#[test]
+fn half_the_static_fleet_misses_the_targets() {
+    let policy = load(concat!(env!("CARGO_MANIFEST_DIR"), "/policies/demo.yaml").as_ref()).unwrap();
+    let scenario = Scenario::new(&policy, 7).unwrap();
+    let sizing = scenario.static_fleet(&policy, 3600.0).unwrap();
+    let options = FleetOptions { seed: 7, ..FleetOptions::default() };
+    let mut fleet = Fleet::new(&policy, scenario.workloads(&policy).unwrap(), options);
+    for (pool, replicas) in sizing.replicas.iter().enumerate() {
+        fleet.place_ready(pool, replicas.div_ceil(2));
+    }
+    fleet.advance(2400.0);
+    let interactive = fleet.snapshot().classes.into_iter().find(|c| c.class == "interactive").unwrap();
+    let kept = interactive.met as f64 / interactive.arrived as f64;
+    assert!(kept < 0.9, "half the fleet kept {kept}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod prometheus_support; // starts and stops a Prometheus
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_json; // health and the JSON API
 mod serve_metrics; // the daemon's own metrics
+mod serve_program; // the daemon as a program: starts, publishes, reloads, stops, comes back
 mod serve_selector; // the selector parser against an independent evaluator
 mod serve_server; // listeners, certificates, the orderly stop
 mod serve_support; // a published snapshot to serve, and how to ask for it
