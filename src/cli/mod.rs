@@ -10,6 +10,7 @@ mod serve;
 mod source;
 mod table;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -73,8 +74,12 @@ enum Verb {
         /// bash, zsh, fish, elvish or powershell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
-    Man,
+    /// Print the manual page, or write those of all verbs into a folder.
+    Man {
+        /// Folder for `poolwright.1`, `poolwright-plan.1`, ….
+        #[arg(long, value_name = "DIR")]
+        dir: Option<std::path::PathBuf>,
+    },
 }
 
 /// Parse, run, answer with an exit code.
@@ -106,10 +111,16 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Serve(args) => runtime()?.block_on(serve::run(args)),
         Verb::Policy(args) => policy::run(&args),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "poolwright", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "poolwright", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(Exit::Done)
         }
-        Verb::Man => {
+        Verb::Man { dir: Some(dir) } => {
+            clap_mangen::generate_to(Cli::command(), dir)?;
+            Ok(Exit::Done)
+        }
+        Verb::Man { dir: None } => {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
             Ok(Exit::Done)
         }

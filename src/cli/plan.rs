@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::source::SourceArgs;
 use super::{Exit, load_policy, table};
-use crate::control::{Binding, Clock, Daemon, DaemonParts, Decision, State, SystemClock};
+use crate::control::{Binding, Clock, Daemon, DaemonParts, Decision, PolicyReload, State, SystemClock};
 use crate::policy::units::Duration;
 use crate::policy::{Mode, Watcher};
 
@@ -62,7 +62,18 @@ pub async fn run(args: PlanArgs) -> Result<Exit> {
     let _ = watcher.poll();
     let mut daemon = Daemon::new(DaemonParts {
         policy,
-        reload: args.watch.then(|| super::serve::reload(watcher)),
+        reload: args.watch.then(|| {
+            let mut reload = super::serve::reload(watcher);
+            let window = args.source.is_scrape().then(|| args.window.seconds().max(1.0));
+            let windowed: PolicyReload = Box::new(move || {
+                let mut answer = reload()?;
+                if let (Ok(policy), Some(window)) = (&mut answer, window) {
+                    policy.planner.window_seconds = window;
+                }
+                Some(answer)
+            });
+            windowed
+        }),
         source: args.source.build()?,
         state: State::default(),
         store: None,

@@ -38,6 +38,9 @@ pub struct ServeArgs {
     /// Serve TLS with a certificate made at start, for a laboratory.
     #[arg(long, conflicts_with = "tls_cert")]
     tls_self_signed: bool,
+    /// Refuse external metric requests without a selector: HPA would add up all pools of the namespace.
+    #[arg(long)]
+    require_selector: bool,
     /// Folder for state and journal, on a volume in a cluster. Without it a restart forgets.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -89,7 +92,8 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         journal,
     });
     announce(&args, tls.is_some(), socket.local_addr()?);
-    let serving = ServeState::new(daemon.published(), Arc::new(SystemClock));
+    let serving =
+        ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
     let readiness = serving.readiness().clone();
     let listener = Listener { socket, router: crate::serve::router(serving), tls };
     let stop = CancellationToken::new();

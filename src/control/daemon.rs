@@ -143,6 +143,11 @@ impl Daemon {
                 self.policy_status.fingerprint.clone_from(&policy.fingerprint);
                 self.policy_status.error = None;
                 self.policy_status.reloads += 1;
+                let ids = |p: &Policy| p.pools.iter().map(crate::policy::Pool::id).collect::<Vec<_>>();
+                if ids(&policy) != ids(&self.policy) {
+                    // The points of the chart name pools by their place.
+                    self.history.clear();
+                }
                 self.policy = Arc::new(policy);
             }
             Err(error) => {

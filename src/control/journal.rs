@@ -1,6 +1,7 @@
 //! The journal: one JSON line a tick with what was seen and what was decided, in files of limited size.
 //!
-//! Every file starts with the state before its first tick, so that each can be replayed on its own.
+//! Every file starts with the state before its first tick, so that each can be replayed on its own; so does
+//! every part of a file that follows a restart.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -80,8 +81,13 @@ impl Journal {
             decision: Box::new(decision.clone()),
         };
         let line = line(&entry)?;
-        if self.file.is_none() || self.written + line.len() as u64 > self.limits.file_bytes {
-            self.rotate()?;
+        let is_full = self.written + line.len() as u64 > self.limits.file_bytes;
+        if self.file.is_none() || is_full {
+            if is_full {
+                self.rotate()?
+            } else {
+                self.reopen(line.len() as u64)?
+            }
             let head = self::line(&Entry::State(Box::new(before.clone())))?;
             self.write(&head)?;
         }
@@ -93,6 +99,23 @@ impl Journal {
             file.write_all(line)?;
             self.written += line.len() as u64;
         }
+        Ok(())
+    }
+
+    /// Go on with the newest file, after a start or an error, as long as it has room for `next` more bytes.
+    fn reopen(&mut self, next: u64) -> Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let length = fs::metadata(self.path(0)).map_or(0, |m| m.len());
+        if length + next > self.limits.file_bytes {
+            return self.rotate();
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path(0))?;
+        if length > 0 {
+            // Ends a line that a crash may have cut short; an empty line is no entry.
+            file.write_all(b"\n")?;
+        }
+        self.file = Some(file);
+        self.written = length + 1;
         Ok(())
     }
 
@@ -121,17 +144,18 @@ fn line(entry: &Entry) -> Result<Vec<u8>> {
 /// Read one journal file.
 ///
 /// # Errors
-/// The file cannot be read, or a line is no entry (the last line may be cut short by a crash: it is left out).
+/// The file cannot be read, or a line is no entry (one that a crash cut short is left out).
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines: Vec<String> =
         BufReader::new(file).lines().collect::<std::io::Result<_>>().with_context(|| path.display().to_string())?;
     let last = lines.len();
     let mut entries = Vec::with_capacity(last);
-    for (number, line) in lines.iter().enumerate() {
+    let ends = |number: usize| number + 1 == last || lines[number + 1].is_empty();
+    for (number, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
         match serde_json::from_str(line) {
             Ok(entry) => entries.push(entry),
-            Err(_) if number + 1 == last => {}
+            Err(_) if ends(number) => {}
             Err(e) => anyhow::bail!("{}:{}: {e}", path.display(), number + 1),
         }
     }

@@ -43,8 +43,15 @@ impl StateStore {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
         };
-        let state: State = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        Ok((state.version == STATE_VERSION).then_some(state))
+        let mut state: State =
+            serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        if state.version != STATE_VERSION {
+            tracing::warn!(version = state.version, "{} is of another version and is not read", path.display());
+            return Ok(None);
+        }
+        // Remembered, not seen: nothing of it is said before something was seen again.
+        state.pools.values_mut().for_each(|pool| pool.seen = false);
+        Ok(Some(state))
     }
 
     /// Write the state: a new file, then a rename, so that a crash leaves the old one or the new one.

@@ -17,6 +17,8 @@ const STEP_SECONDS: f64 = 60.0;
 const LOOK_BACK: usize = 15;
 /// Minutes a base needs before its error counts: the first minutes of a service are its start, not its load.
 const SETTLED: usize = 5;
+/// Distance of two points beyond which nothing is known of what was between them, seconds.
+const GAP_SECONDS: f64 = 150.0;
 /// Minutes kept: one day of errors and what is needed to compute the first of them.
 const KEEP: usize = 1440 + 64;
 /// Errors needed before the own quantile is believed alone.
@@ -103,21 +105,37 @@ impl RateMemory {
         }
     }
 
-    /// Put remembered minutes before what is known; points that overlap it are dropped.
+    /// Fill in minutes that somebody else remembers: before what is known and into its gaps. Points that
+    /// overlap a known minute are dropped.
     pub fn fill_back(&mut self, mut points: Vec<RatePoint>) {
         points.retain(|p| p.rate.is_finite() && p.rate >= 0.0 && p.at_seconds.is_finite());
         points.sort_by(|a, b| a.at_seconds.total_cmp(&b.at_seconds));
         points.dedup_by(|a, b| a.at_seconds - b.at_seconds < STEP_SECONDS - 0.5);
-        if let Some(first) = self.minutes.front() {
-            let from = first.at_seconds - STEP_SECONDS + 0.5;
-            points.retain(|p| p.at_seconds <= from);
-        }
-        for point in points.into_iter().rev() {
-            if self.minutes.len() >= KEEP {
-                break;
+        let known = self.minutes.make_contiguous();
+        points.retain(|p| {
+            let next = known.partition_point(|k| k.at_seconds < p.at_seconds);
+            let near =
+                |k: Option<&RatePoint>| k.is_some_and(|k| (k.at_seconds - p.at_seconds).abs() < STEP_SECONDS - 0.5);
+            !near(known.get(next)) && !near(next.checked_sub(1).and_then(|i| known.get(i)))
+        });
+        points.extend(known.iter());
+        points.sort_by(|a, b| a.at_seconds.total_cmp(&b.at_seconds));
+        let from = points.len().saturating_sub(KEEP);
+        self.minutes = points.drain(from..).collect();
+    }
+
+    /// Rates of the minutes that follow each other without a gap, oldest run first.
+    fn runs(&self) -> Vec<Vec<f64>> {
+        let mut runs: Vec<Vec<f64>> = vec![];
+        let mut last = f64::NEG_INFINITY;
+        for point in &self.minutes {
+            match runs.last_mut() {
+                Some(run) if point.at_seconds - last <= GAP_SECONDS => run.push(point.rate),
+                _ => runs.push(vec![point.rate]),
             }
-            self.minutes.push_front(point);
+            last = point.at_seconds;
         }
+        runs
     }
 
     /// Minutes remembered.
@@ -151,11 +169,15 @@ impl RateMemory {
     pub fn peak(&self, horizon_seconds: f64, quantile: f64) -> Option<Forecast> {
         let newest = self.newest?;
         let horizon = (horizon_seconds / STEP_SECONDS).ceil().clamp(1.0, 60.0) as usize;
-        let mut rates: Vec<f64> = self.minutes.iter().map(|p| p.rate).collect();
-        let peaks = peaks(&rates, horizon);
-        let judged = Base::ALL.map(|base| Judged::new(base, &rates, &peaks, horizon, quantile));
+        let runs = self.runs();
+        let peaks: Vec<Vec<f64>> = runs.iter().map(|run| peaks(run, horizon)).collect();
+        let judged = Base::ALL.map(|base| Judged::new(base, &runs, &peaks, horizon, quantile));
+        // Only minutes that lead up to now say where the load is; older ones say how much it jumps.
+        let last = self.minutes.back().map_or(f64::NEG_INFINITY, |p| p.at_seconds);
+        let mut rates =
+            runs.into_iter().next_back().filter(|_| newest.at_seconds - last <= GAP_SECONDS).unwrap_or_default();
         // The newest measurement overlaps the last minute; it may be higher already.
-        if self.minutes.back().is_some_and(|last| newest.at_seconds > last.at_seconds) {
+        if newest.at_seconds > last {
             rates.push(newest.rate);
         }
         let [default, ..] = &judged;
@@ -197,10 +219,13 @@ struct Judged {
 }
 
 impl Judged {
-    fn new(base: Base, rates: &[f64], peaks: &[f64], horizon: usize, quantile: f64) -> Self {
-        let first = (SETTLED - 1).max(peaks.len().saturating_sub(1440));
-        let past: Vec<(f64, f64)> = (first..peaks.len())
-            .map(|origin| (base.of(&rates[..=origin]), peaks[origin]))
+    fn new(base: Base, runs: &[Vec<f64>], peaks: &[Vec<f64>], horizon: usize, quantile: f64) -> Self {
+        let past: Vec<(f64, f64)> = runs
+            .iter()
+            .zip(peaks)
+            .flat_map(|(rates, peaks)| {
+                (SETTLED - 1..peaks.len().max(SETTLED - 1)).map(move |o| (base.of(&rates[..=o]), peaks[o]))
+            })
             .filter(|(value, _)| *value > 0.0)
             .collect();
         let mut ratios: Vec<f64> = past.iter().map(|(value, peak)| peak / value).collect();
@@ -327,6 +352,17 @@ mod tests {
             RatePoint { at_seconds: -120.0, rate: f64::NAN },
         ]);
         assert_eq!(m.minutes.iter().map(|p| p.rate).collect::<Vec<_>>(), vec![1.0, 2.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn gaps_are_filled_in_and_what_was_before_a_gap_is_not_now() {
+        let mut m = memory(&[50.0; 30]);
+        m.note(60.0 * 500.0, 5.0);
+        let f = m.peak(180.0, 0.95).unwrap();
+        assert!(f.rate < 10.0, "eight hours ago is not the last quarter of an hour: {f:?}");
+        m.fill_back((31..500).map(|i| RatePoint { at_seconds: 60.0 * f64::from(i), rate: 5.0 }).collect());
+        assert_eq!(m.runs().len(), 1);
+        assert_eq!(m.len(), 500);
     }
 
     #[test]

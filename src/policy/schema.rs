@@ -280,7 +280,7 @@ pub struct PoolSpec {
     pub accelerator: String,
     /// Accelerators one replica uses.
     #[serde(default = "one")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub accelerators_per_replica: u32,
     #[serde(default)]
     pub role: Role,

@@ -12,6 +12,10 @@ const MOST_WANTS: usize = 6_000;
 pub struct PoolMemory {
     /// The number said last.
     pub published: Option<u32>,
+    /// Whether the pool was in mode `act` then: a number that nobody followed is no base to hold.
+    pub followed: bool,
+    /// Whether anything of the pool was seen since the program started.
+    pub seen: bool,
     /// (time, replicas wanted by the plan) over the dwell, oldest first.
     pub wants: VecDeque<(f64, u32)>,
     /// Since when wants are remembered without a gap.
@@ -42,6 +46,13 @@ impl PoolMemory {
     pub fn interrupt(&mut self) {
         self.wants.clear();
         self.wants_since = None;
+    }
+
+    /// Forget what was said and wanted, but not what was learnt of the server: what runs is the base again.
+    pub fn disown(&mut self) {
+        self.published = None;
+        self.growing_since = None;
+        self.interrupt();
     }
 
     /// The most that was wanted over the dwell, `None` while the dwell is not yet over.

@@ -54,6 +54,15 @@ pub struct Verdict {
 /// Judge one pool. The memory is updated with what was wanted; what is said is stored by the caller once
 /// the order of steps is settled.
 pub fn judge(inputs: &Inputs, memory: &mut PoolMemory, now_seconds: f64) -> Verdict {
+    if !memory.seen {
+        if inputs.knowledge == Knowledge::None {
+            // Remembered from before the start, possibly long ago: nothing may be said before something was seen.
+            return Verdict { replicas: None, rule: Rule::Hold };
+        }
+        memory.seen = true;
+        memory.interrupt();
+        memory.published = memory.published.max(inputs.current);
+    }
     // The last word, or what runs: whichever is known. Both are safe to repeat.
     let base = memory.published.or(inputs.current);
     let (Some(planned), true) = (inputs.planned, inputs.knowledge != Knowledge::None) else {
@@ -128,7 +137,7 @@ mod tests {
     }
 
     fn said(n: u32) -> PoolMemory {
-        PoolMemory { published: Some(n), ..PoolMemory::default() }
+        PoolMemory { published: Some(n), seen: true, ..PoolMemory::default() }
     }
 
     fn verdict(replicas: u32, rule: Rule) -> Verdict {
@@ -177,7 +186,13 @@ mod tests {
     fn no_data_keeps_the_last_word_or_what_runs_or_says_nothing() {
         let none = |current| Inputs { planned: None, knowledge: Knowledge::None, current, ..inputs(0) };
         assert_eq!(judge(&none(None), &mut said(7), 0.0), verdict(7, Rule::Hold));
-        assert_eq!(judge(&none(Some(4)), &mut PoolMemory::default(), 0.0), verdict(4, Rule::Hold));
+        let partial = Inputs { knowledge: Knowledge::Partial, ..none(Some(4)) };
+        assert_eq!(judge(&partial, &mut PoolMemory::default(), 0.0), verdict(4, Rule::Hold));
+        let remembered = PoolMemory { published: Some(9), ..PoolMemory::default() };
+        let silent = judge(&none(None), &mut remembered.clone(), 0.0);
+        assert_eq!(silent.replicas, None, "nothing was seen since the start");
+        let seen_again = judge(&Inputs { current: Some(4), ..inputs(2) }, &mut remembered.clone(), 0.0);
+        assert_eq!(seen_again, verdict(9, Rule::Dwell));
         let nothing = judge(&none(None), &mut PoolMemory::default(), 0.0);
         assert_eq!(nothing, Verdict { replicas: None, rule: Rule::Hold });
         let unseen = Inputs { current: None, ..inputs(3) };

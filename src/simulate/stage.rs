@@ -26,6 +26,8 @@ use crate::serve::{Listener, ServeState, StopTimes};
 
 /// Start of the simulated clock: Monday 2026-01-05 09:00 UTC.
 const START_UNIX_SECONDS: f64 = 1_767_603_600.0;
+/// Time between two looks of the HPA controller, seconds; not less than one tick.
+const HPA_SYNC_SECONDS: f64 = 15.0;
 /// First part of the trace that the initial fleet is sized for, seconds: as if the daemon had run before.
 const FIRST_SECONDS: f64 = 300.0;
 /// Time that requests still inside at the end of a run are given to finish, seconds.
@@ -59,6 +61,7 @@ pub struct Stage {
     now_seconds: f64,
     speed: f64,
     changes: u64,
+    synced_seconds: f64,
     _stop: DropGuard,
 }
 
@@ -163,6 +166,7 @@ impl Stage {
             now_seconds: 0.0,
             speed: 0.0,
             changes: 0,
+            synced_seconds: 0.0,
             _stop: stop,
         };
         // A rate needs two readings: this is the first.
@@ -205,7 +209,11 @@ impl Stage {
             let shares = RouteShares::from_decision(&self.policy, decision);
             self.fleet.lock().set_routes(shares);
         }
-        for pool in 0..self.followers.len() {
+        let due = self.now_seconds - self.synced_seconds >= HPA_SYNC_SECONDS - 1e-6;
+        if due {
+            self.synced_seconds = self.now_seconds;
+        }
+        for pool in (0..self.followers.len()).filter(|_| due) {
             let (status, spec) = self.fleet.lock().scale(pool);
             let wanted = self.followers[pool].sync(status, spec).await;
             if wanted != spec {

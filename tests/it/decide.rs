@@ -328,8 +328,61 @@ fn stock_is_kept_and_shortage_is_said() {
 }
 
 #[test]
-fn no_load_at_all_goes_to_the_lower_limit() {
+fn no_load_at_all_leaves_the_one_replica_that_would_see_it() {
     let (decision, _) = settle(&policy(), 0.0, 45, State::default());
-    assert_eq!(decision.pools.iter().map(|p| p.desired).collect::<Vec<_>>(), vec![Some(0), Some(0)]);
-    assert!(decision.pools.iter().all(|p| p.binding == Binding::Idle), "{:?}", decision.pools);
+    assert_eq!(decision.pools.iter().filter_map(|p| p.desired).sum::<u32>(), 1, "{:?}", said(&decision));
+    assert!(decision.pools.iter().any(|p| p.binding == Binding::Idle), "{:?}", decision.pools);
+}
+
+/// Nobody can serve, so nobody sees a request: that is no evidence of idleness.
+#[test]
+fn all_replicas_lost_is_not_idleness() {
+    let (before, mut state) = settle(&policy(), 40.0, 10, State::default());
+    for tick in 1..200 {
+        let at = START + 3600.0 + 15.0 * f64::from(tick);
+        let observation = seen(at, vec![at_zero("prod/llama-a100", at), at_zero("prod/llama-h100", at)]);
+        let (decision, next) = decide(&policy(), &observation, state, at);
+        for (pool, n) in said(&decision) {
+            assert!(n >= said(&before)[pool], "{pool} fell to {n:?}");
+        }
+        state = next;
+    }
+}
+
+/// Silent replicas run until somebody says that they do not, also at the very first look.
+#[test]
+fn a_first_look_at_a_part_of_the_replicas_keeps_all() {
+    let mut part = fresh("prod/llama-a100", 3, 1.0, START);
+    part.ready = Signal::stale(3, START);
+    part.silent = 2;
+    let observation = seen(START, vec![part, at_zero("prod/llama-h100", START)]);
+    let (decision, _) = decide(&policy(), &observation, State::default(), START);
+    assert_eq!(said(&decision)["llama-a100"], Some(5));
+}
+
+/// What was only advised is no base for acting: the replicas that run are.
+#[test]
+fn turning_to_act_starts_from_what_runs() {
+    let advise = edited("llama-a100, accelerator: a100, mode: act", "llama-a100, accelerator: a100, mode: advise");
+    let mut state = State::default();
+    let look = |at| seen(at, vec![fresh("prod/llama-a100", 9, 1.0, at), at_zero("prod/llama-h100", at)]);
+    for tick in 0..100 {
+        let at = START + 15.0 * f64::from(tick);
+        state = decide(&advise, &look(at), state, at).1;
+    }
+    let at = START + 1500.0;
+    let (decision, _) = decide(&policy(), &look(at), state, at);
+    assert_eq!(said(&decision)["llama-a100"], Some(9));
+}
+
+#[test]
+fn an_upper_limit_is_named_as_such() {
+    let limited = edited("accelerator: a100, mode: act", "accelerator: a100, max: 1, mode: act");
+    let limited = Policy {
+        pools: limited.pools.iter().cloned().map(|p| poolwright::policy::Pool { max: p.max.min(1), ..p }).collect(),
+        ..limited
+    };
+    let (decision, _) = settle(&limited, 200.0, 10, State::default());
+    assert!(decision.pools.iter().all(|p| p.binding == Binding::Max), "{:?}", decision.pools);
+    assert!(decision.pools[0].reason.contains("upper limit of 1"), "{}", decision.pools[0].reason);
 }

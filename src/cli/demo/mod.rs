@@ -18,6 +18,9 @@ use screen::Screen;
 /// The policy that is played when none is named.
 const DEMO_POLICY: &str = include_str!("../../../policies/demo.yaml");
 
+/// Longest run, simulated seconds.
+const LONGEST_SECONDS: f64 = 7.0 * 86_400.0;
+
 /// Nominal time between two plain lines when standard output is no terminal.
 const LINE_SECONDS: f64 = 5.0;
 
@@ -96,8 +99,11 @@ pub async fn run(args: DemoArgs) -> Result<Exit> {
 }
 
 fn wrong(args: &DemoArgs) -> Option<String> {
-    if !(args.speed > 0.0 && args.speed <= 10_000.0) {
-        return Some(format!("--speed {}: expected a number above 0 and up to 10000", args.speed));
+    if !(args.speed >= 0.01 && args.speed <= 10_000.0) {
+        return Some(format!("--speed {}: expected a number from 0.01 to 10000", args.speed));
+    }
+    if let Some(length) = args.length.filter(|l| l.seconds() * args.speed > LONGEST_SECONDS) {
+        return Some(format!("--for {length} at --speed {}: expected at most 7 simulated days", args.speed));
     }
     if !(0.0..=0.9).contains(&args.error) {
         return Some(format!("--error {}: expected a share from 0 to 0.9", args.error));

@@ -1,6 +1,7 @@
 //! Why this many: the binding constraint of a pool and one sentence for a person.
 
 use super::Answer;
+use super::learn::LEAST_RATE;
 use crate::control::decision::Binding;
 use crate::perf::Limit;
 use crate::policy::{Mode, Policy, Promise};
@@ -25,7 +26,8 @@ pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
     match s.verdict.rule {
         Rule::Hold => {
             let why = match known.missing.as_slice() {
-                [] => "another pool of this model is not fully visible".to_owned(),
+                [] if s.answer.planned[s.pool].is_none() => "no demand was measured yet".to_owned(),
+                [] => "the load of this model is not fully visible".to_owned(),
                 missing => missing.join(", "),
             };
             let what = match s.verdict.replicas {
@@ -54,7 +56,15 @@ fn planned(s: &Subject<'_>) -> (Binding, String) {
     if n == 0 || load <= 0.0 {
         return unused(s, n);
     }
-    if short_of_stock(s, n) {
+    if s.planned_rate <= 2.0 * LEAST_RATE {
+        return (Binding::Idle, "no load; one replica stays, because demand is seen on the servers only".into());
+    }
+    let most = pool.max.max(pool.min);
+    let is_short = short(s);
+    if is_short && n >= most && !stock_is_full(s) {
+        return (Binding::Max, format!("upper limit of {most}; part of the load misses its target"));
+    }
+    if is_short && (n >= most || stock_is_full(s)) {
         let accelerator = &s.policy.accelerators[pool.accelerator];
         let text =
             format!("all {} {} are taken; part of the load misses its target", accelerator.stock, accelerator.name);
@@ -90,6 +100,10 @@ fn unused(s: &Subject<'_>, n: u32) -> (Binding, String) {
     if n > 0 {
         return (Binding::Min, format!("lower limit of {n}; no load is sent here"));
     }
+    if can_serve && short(s) && stock_is_full(s) {
+        let name = &s.policy.accelerators[pool.accelerator].name;
+        return (Binding::Stock, format!("no {name} is left; part of the load misses its target"));
+    }
     match (offered > 0.0, can_serve) {
         (false, _) => (Binding::Idle, "no load".into()),
         (true, true) => (Binding::Cheaper, "other pools carry the load for less".into()),
@@ -97,19 +111,24 @@ fn unused(s: &Subject<'_>, n: u32) -> (Binding, String) {
     }
 }
 
-/// True when load of this pool's model stays unserved and one more replica does not fit the stock.
-fn short_of_stock(s: &Subject<'_>, n: u32) -> bool {
+/// True when load of this pool's model stays unserved.
+fn short(s: &Subject<'_>) -> bool {
     let pool = &s.policy.pools[s.pool];
     let (built, solution) = s.answer.source(pool.mode);
-    let short = built
+    built
         .problem
         .cells
         .iter()
         .zip(&solution.plan.shortfall)
-        .any(|(cell, short)| cell.model == pool.model && *short > 1e-6 * cell.rate.max(1e-6) && *short > 0.0);
+        .any(|(cell, short)| cell.model == pool.model && *short > 1e-6 * cell.rate.max(1e-6) && *short > 0.0)
+}
+
+/// True when one more replica does not fit the stock.
+fn stock_is_full(s: &Subject<'_>) -> bool {
+    let pool = &s.policy.pools[s.pool];
+    let (built, solution) = s.answer.source(pool.mode);
     let used = built.problem.units(&solution.plan.replicas)[pool.accelerator];
-    let full = used + u64::from(pool.accelerators_per_replica) > u64::from(built.problem.stock[pool.accelerator]);
-    short && (full || n >= pool.max)
+    used + u64::from(pool.accelerators_per_replica) > u64::from(built.problem.stock[pool.accelerator])
 }
 
 fn limit_words(policy: &Policy, class: usize, binding: Binding) -> String {

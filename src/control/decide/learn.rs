@@ -21,6 +21,8 @@ const MOST_WAITING: f64 = 1e7;
 const MOST_KV_TOKENS: f64 = 1e11;
 /// Weight of a new prefix-cache measurement.
 const HIT_WEIGHT: f64 = 0.1;
+/// Load that is always planned for, so that one replica stays, requests per second.
+pub(super) const LEAST_RATE: f64 = 1e-3;
 /// Steps in which the hit ratio enters the plan, so that noise moves nothing.
 const HIT_STEP: f64 = 0.05;
 
@@ -103,7 +105,10 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
         .iter()
         .map(|model| {
             // Load that is not seen on one pool is missing in the sum, so the whole model is only partly known.
-            let knowledge = model.pools.iter().map(|&p| &pools[p]).fold(Knowledge::Full, weakest);
+            let mut knowledge = model.pools.iter().map(|&p| &pools[p]).fold(Knowledge::Full, weakest);
+            if nobody_could_serve(model, &pools, policy, state) {
+                knowledge = Knowledge::Partial;
+            }
             for &p in &model.pools {
                 pools[p].knowledge = pools[p].knowledge.at_most(knowledge);
             }
@@ -112,6 +117,16 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
         })
         .collect();
     Known { pools, models }
+}
+
+/// True when a model has no ready replica although some are wanted: no load is seen then because nobody can
+/// serve it, which is no evidence of idleness.
+fn nobody_could_serve(model: &Model, pools: &[PoolKnown], policy: &Policy, state: &State) -> bool {
+    let wanted = |p: usize| {
+        let said = state.pools.get(&policy.pools[p].id()).and_then(|m| m.published);
+        said.unwrap_or(0) > 0 || pools[p].starting.unwrap_or(0) > 0
+    };
+    model.pools.iter().all(|&p| pools[p].ready == Some(0)) && model.pools.iter().any(|&p| wanted(p))
 }
 
 /// A pool about which nothing is known makes its model partly known: the others still may grow.
@@ -144,6 +159,10 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
             format!("{name} {word}")
         })
         .collect();
+    let missing = match seen.silent {
+        0 => missing,
+        n => missing.into_iter().chain([format!("{n} replicas silent")]).collect(),
+    };
     let replicas_known = seen.ready.trusted().is_some();
     let load_known = seen.arrival_rate.trusted().is_some_and(|r| (0.0..=MOST_RATE).contains(r));
     let knowledge = match (source_failed, replicas_known, load_known) {
@@ -152,7 +171,9 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
         (false, false, false) if seen.ready.value.is_none() && seen.arrival_rate.value.is_none() => Knowledge::None,
         _ => Knowledge::Partial,
     };
-    PoolKnown { knowledge, ready, starting, current: ready.map(|r| r + starting.unwrap_or(0)), missing }
+    // A silent replica is one that runs, until somebody says that it does not.
+    let current = ready.map(|r| r + starting.unwrap_or(0) + seen.silent);
+    PoolKnown { knowledge, ready, starting, current, missing }
 }
 
 /// What the servers report of themselves.
@@ -197,7 +218,7 @@ fn learn_model(
     if let Some(rate) = offered {
         // A partial sum is a lower bound: it may raise what is remembered, never lower it.
         let partial = knowledge != Knowledge::Full;
-        if !partial || memory.rates.newest().is_some_and(|newest| rate > newest) {
+        if !partial || memory.rates.newest().is_none_or(|newest| rate > newest) {
             memory.rates.note(at, rate);
         }
     }
@@ -225,6 +246,8 @@ fn learn_model(
                     memory.rates.mean_over(span).unwrap_or(f.base_rate) + waiting / span
                 }
             };
+            // Demand is seen on the servers only: a model without any replica could never be woken again.
+            let rate = if forecast.is_some() { rate.max(LEAST_RATE) } else { rate };
             (class, rate * share)
         })
         .collect();

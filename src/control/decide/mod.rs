@@ -112,6 +112,11 @@ fn settle(
                 max_step_down: planner.max_step_down,
             };
             let memory = state.pools.entry(pool.id()).or_default();
+            let follows = pool.mode == Mode::Act;
+            if follows && !memory.followed {
+                memory.disown();
+            }
+            memory.followed = follows;
             if pool.mode == Mode::Off {
                 memory.interrupt();
                 return Verdict { replicas: None, rule: Rule::Hold };
@@ -120,15 +125,12 @@ fn settle(
         })
         .collect();
 
-    let mut free_units: Vec<i64> = policy.accelerators.iter().map(|a| i64::from(a.stock)).collect();
-    for (pool, verdict) in policy.pools.iter().zip(&verdicts) {
-        free_units[pool.accelerator] -=
-            i64::from(verdict.replicas.unwrap_or(0)) * i64::from(pool.accelerators_per_replica);
-    }
+    let mut free_units = fit_stock(policy, known, state, &mut verdicts);
     for (m, model) in policy.models.iter().enumerate() {
         let moves = moves_of(policy, known, built, solution, &verdicts, state, &model.pools, now_seconds);
         let load = known.models[m].offered.unwrap_or(0.0);
         for (&p, said) in model.pools.iter().zip(safety::keep_serving(&moves, load, &mut free_units)) {
+            let said = said.min(policy.pools[p].max.max(policy.pools[p].min));
             if verdicts[p].replicas.is_some_and(|n| n < said) {
                 verdicts[p] = Verdict { replicas: Some(said), rule: Rule::Dwell };
             }
@@ -143,6 +145,25 @@ fn settle(
         memory.growing_since = growing.then(|| memory.growing_since.unwrap_or(now_seconds));
     }
     verdicts
+}
+
+/// Numbers that are kept for safety and numbers that grow may together ask for more than there is: growth is
+/// cut then, last pool first. Returns the accelerators of each type that are left.
+fn fit_stock(policy: &Policy, known: &learn::Known, state: &State, verdicts: &mut [Verdict]) -> Vec<i64> {
+    let mut free: Vec<i64> = policy.accelerators.iter().map(|a| i64::from(a.stock)).collect();
+    for (p, pool) in policy.pools.iter().enumerate() {
+        let replicas = verdicts[p].replicas.or(known.pools[p].current).unwrap_or(0);
+        free[pool.accelerator] -= i64::from(replicas) * i64::from(pool.accelerators_per_replica);
+    }
+    for (p, pool) in policy.pools.iter().enumerate().rev() {
+        let before = state.pools.get(&pool.id()).and_then(|m| m.published).or(known.pools[p].current);
+        let least = before.unwrap_or(0).max(pool.min);
+        while free[pool.accelerator] < 0 && verdicts[p].replicas.is_some_and(|n| n > least) {
+            verdicts[p] = Verdict { replicas: verdicts[p].replicas.map(|n| n - 1), rule: Rule::Max };
+            free[pool.accelerator] += i64::from(pool.accelerators_per_replica);
+        }
+    }
+    free
 }
 
 /// How long a smaller number must have been enough: what the policy says, and at least the time it would

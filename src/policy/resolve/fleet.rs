@@ -252,6 +252,9 @@ fn check_promise(place: &Place, here: &str, spec: &ClassSpec, report: &mut Repor
     }
 }
 
+/// Longest time in the planner's settings, seconds.
+const LONGEST_SECONDS: f64 = 86_400.0;
+
 fn planner(place: &Place, spec: &PlannerSpec, report: &mut Report) -> Planner {
     let planner = Planner {
         interval_seconds: spec.interval.seconds(),
@@ -267,6 +270,18 @@ fn planner(place: &Place, spec: &PlannerSpec, report: &mut Report) -> Planner {
     if planner.interval_seconds < 1.0 {
         let hint = "at least 1s; metrics are not collected more often";
         report.add(place, "spec.planner.interval", format!("{} is too short", spec.interval), Some(hint.to_owned()));
+    }
+    for (key, value) in [
+        ("interval", spec.interval),
+        ("maxAge", spec.max_age),
+        ("staleAfter", spec.stale_after),
+        ("window", spec.window),
+        ("scaleDownDwell", spec.scale_down_dwell),
+    ] {
+        if value.seconds() > LONGEST_SECONDS {
+            let hint = "at most 24h".to_owned();
+            report.add(place, &format!("spec.planner.{key}"), format!("{value} is too long"), Some(hint));
+        }
     }
     let comparable = place.is_sound("spec.planner.interval");
     for (key, value, why) in [
