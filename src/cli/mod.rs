@@ -4,6 +4,7 @@
 //! rule of its own: every number it prints comes from a decision or a summary.
 
 mod demo;
+mod kubernetes;
 mod plan;
 mod policy;
 mod serve;

@@ -2,6 +2,7 @@
 
 mod decide; // the pure function: repeats, holds, keeps limits, survives nonsense
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
+mod fake_kube; // a kube-apiserver for tests
 mod house; // rules of the house that a compiler does not check
 mod observe_assemble; // judgement over readings
 mod observe_dialect; // real metrics pages, read completely

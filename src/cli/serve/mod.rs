@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::kubernetes::KubernetesArgs;
 use super::source::SourceArgs;
 use super::{Exit, load_policy};
 use crate::control::{
@@ -26,6 +27,8 @@ pub struct ServeArgs {
     policy: PathBuf,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
     /// Address of all interfaces. There is no authentication yet: keep it on loopback or behind a proxy.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -72,6 +75,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
         return Ok(Exit::Usage);
     }
+    let cluster = args.kubernetes.client().await?;
     let tls = tls(&args)?;
     let socket =
         std::net::TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;

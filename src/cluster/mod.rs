@@ -1,0 +1,12 @@
+//! What the daemon says to and asks of kube-apiserver about itself: the connection, its APIService, its
+//! serving certificates, the reviews of tokens and rights, events.
+//!
+//! This room is edge: it holds the Kubernetes client and knows no pool's number. What the fleet's objects say
+//! (scale targets, pods, HPAs) is observation and lives in [`observe`](crate::observe); what is answered to
+//! callers lives in [`serve`](crate::serve), which knows this room only through the traits it defines itself.
+
+mod client;
+mod identity;
+
+pub use client::{Connection, connect};
+pub use identity::Identity;

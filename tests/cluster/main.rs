@@ -1,0 +1,2 @@
+//! Tests against a real control plane. Run by `make cluster-test`.
+fn main() {}
