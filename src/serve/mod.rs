@@ -32,7 +32,7 @@ pub use label::selectable;
 pub use selector::{Selector, SelectorError};
 pub use server::{Listener, StopTimes, run};
 pub use state::ServeState;
-pub use tls::{Tls, TlsError};
+pub use tls::{Authorities, ClientCertificates, Tls, TlsError};
 
 /// What kube-apiserver and kubelet call: the external metrics API, `/version` and health.
 pub fn api_router(state: ServeState) -> Router {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use poolwright::serve::{Listener, StopTimes, Tls, run};
+use poolwright::serve::{ClientCertificates, Listener, StopTimes, Tls, run};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -75,7 +75,7 @@ async fn a_changed_certificate_is_served_and_a_broken_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let first = write_pair(folder.path());
     let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
-    let tls = Tls::from_files(&certificate, &key).unwrap();
+    let tls = Tls::from_files(&certificate, &key, ClientCertificates::Ignored).unwrap();
     let daemon = Daemon::new(decision());
     let server = start(&daemon, daemon.router.clone(), Some(tls.clone()), NO_WAIT);
 
@@ -108,7 +108,7 @@ fn unusable_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     write_pair(folder.path());
     let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
-    let error = |c: &Path, k: &Path| Tls::from_files(c, k).unwrap_err().to_string();
+    let error = |c: &Path, k: &Path| Tls::from_files(c, k, ClientCertificates::Ignored).unwrap_err().to_string();
     assert!(error(&folder.path().join("none.crt"), &key).contains("none.crt"));
     assert!(error(&key, &key).contains("tls.key: no usable PEM certificate chain"));
     assert!(error(&certificate, &certificate).contains("tls.crt: no usable PEM private key"));
@@ -116,7 +116,7 @@ fn unusable_files_are_named() {
 
 #[tokio::test]
 async fn http2_with_a_self_signed_certificate_and_many_headers() {
-    let tls = Tls::self_signed(&["localhost".into()]).unwrap();
+    let tls = Tls::self_signed(&["localhost".into()], ClientCertificates::Ignored).unwrap();
     let trusted = CertificateDer::from_pem_slice(tls.certificate_pem().unwrap().as_bytes()).unwrap();
     let daemon = Daemon::new(decision());
     let server = start(&daemon, daemon.router.clone(), Some(tls), NO_WAIT);

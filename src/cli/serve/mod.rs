@@ -18,7 +18,7 @@ use crate::control::{
 };
 use crate::policy::Watcher;
 use crate::policy::units::Duration;
-use crate::serve::{Listener, ServeState, StopTimes, Tls};
+use crate::serve::{ClientCertificates, Listener, ServeState, StopTimes, Tls};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -127,8 +127,10 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
 
 fn tls(args: &ServeArgs) -> Result<Option<Tls>> {
     match (&args.tls_cert, &args.tls_key, args.tls_self_signed) {
-        (Some(cert), Some(key), _) => Ok(Some(Tls::from_files(cert, key)?)),
-        (_, _, true) => Ok(Some(Tls::self_signed(&["localhost".into(), "127.0.0.1".into()])?)),
+        (Some(cert), Some(key), _) => Ok(Some(Tls::from_files(cert, key, ClientCertificates::Ignored)?)),
+        (_, _, true) => {
+            Ok(Some(Tls::self_signed(&["localhost".into(), "127.0.0.1".into()], ClientCertificates::Ignored)?))
+        }
         _ => Ok(None),
     }
 }

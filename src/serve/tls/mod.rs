@@ -1,0 +1,197 @@
+//! The serving certificate: from files that are read again when their content changes, from memory where
+//! something else keeps it, or made at start on explicit request.
+
+mod client;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+pub use client::{Authorities, ClientCertificates};
+
+/// What went wrong with a certificate. Never shows key material.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: no usable PEM certificate chain: {why}", path.display())]
+    Certificate { path: PathBuf, why: String },
+    #[error("{}: no usable PEM private key: {why}", path.display())]
+    Key { path: PathBuf, why: String },
+    #[error("certificate and key do not work together: {0}")]
+    Pair(#[from] rustls::Error),
+    #[error("a self-signed certificate for {names:?} cannot be made: {source}")]
+    SelfSigned { names: Vec<String>, source: rcgen::Error },
+}
+
+/// TLS settings of one listener; clones share the certificate.
+#[derive(Clone)]
+pub struct Tls {
+    config: RustlsConfig,
+    source: Arc<Source>,
+    clients: ClientCertificates,
+    /// Hash of the content that was last tried.
+    last_tried: Arc<Mutex<[u8; 32]>>,
+}
+
+enum Source {
+    Files { certificate: PathBuf, key: PathBuf },
+    Memory,
+    SelfSigned { pem: String },
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.source {
+            Source::Files { certificate, key } => {
+                f.debug_struct("Tls").field("certificate", certificate).field("key", key).finish()
+            }
+            Source::Memory => f.write_str("Tls(from memory)"),
+            Source::SelfSigned { .. } => f.write_str("Tls(self-signed)"),
+        }
+    }
+}
+
+impl Tls {
+    /// Serve the certificate chain and the key of these PEM files.
+    ///
+    /// # Errors
+    /// A file cannot be read, holds nothing usable, or the two do not belong together.
+    pub fn from_files(
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+        clients: ClientCertificates,
+    ) -> Result<Self, TlsError> {
+        let (certificate, key) = (certificate.into(), key.into());
+        let contents = Contents::read(&certificate, &key, &clients)?;
+        let config = RustlsConfig::from_config(contents.build(&certificate, &key, &clients)?);
+        let last_tried = Arc::new(Mutex::new(contents.hash()));
+        Ok(Self { config, source: Arc::new(Source::Files { certificate, key }), clients, last_tried })
+    }
+
+    /// Serve this certificate chain and key, both PEM, until [`Tls::replace`].
+    ///
+    /// # Errors
+    /// One of them is not usable, or they do not belong together.
+    pub fn from_pem(chain: &[u8], key: &[u8], clients: ClientCertificates) -> Result<Self, TlsError> {
+        let contents = Contents { chain: chain.to_vec(), key: key.to_vec(), authorities: clients.content()? };
+        let (certificate_place, key_place) = Contents::places();
+        let config = RustlsConfig::from_config(contents.build(certificate_place, key_place, &clients)?);
+        let last_tried = Arc::new(Mutex::new(contents.hash()));
+        Ok(Self { config, source: Arc::new(Source::Memory), clients, last_tried })
+    }
+
+    /// Serve this chain and key from now on; true when they are others than before. Open connections keep theirs.
+    ///
+    /// # Errors
+    /// They are not usable: the old certificate stays.
+    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<bool, TlsError> {
+        let contents = Contents { chain: chain.to_vec(), key: key.to_vec(), authorities: self.clients.content()? };
+        let (certificate_place, key_place) = Contents::places();
+        self.take_over(&contents, certificate_place, key_place)
+    }
+
+    /// Serve a certificate made now for these host names and addresses. Nobody trusts it by itself: see
+    /// [`Tls::certificate_pem`].
+    ///
+    /// # Errors
+    /// A name cannot stand in a certificate.
+    pub fn self_signed(names: &[String], clients: ClientCertificates) -> Result<Self, TlsError> {
+        let made = rcgen::generate_simple_self_signed(names)
+            .map_err(|source| TlsError::SelfSigned { names: names.to_vec(), source })?;
+        let pem = made.cert.pem();
+        let tls = Self::from_pem(pem.as_bytes(), made.signing_key.serialize_pem().as_bytes(), clients)?;
+        Ok(Self { source: Arc::new(Source::SelfSigned { pem }), ..tls })
+    }
+
+    /// The self-signed certificate, for those who should trust it.
+    pub fn certificate_pem(&self) -> Option<&str> {
+        match &*self.source {
+            Source::SelfSigned { pem } => Some(pem),
+            Source::Files { .. } | Source::Memory => None,
+        }
+    }
+
+    /// Take over the files' content if it changed since it was last tried; true when a new certificate is
+    /// served from now on. Open connections keep theirs.
+    ///
+    /// # Errors
+    /// The new content is not usable: the old certificate stays, and the same content is not tried again.
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let Source::Files { certificate, key } = &*self.source else { return Ok(false) };
+        self.take_over(&Contents::read(certificate, key, &self.clients)?, certificate, key)
+    }
+
+    fn take_over(&self, contents: &Contents, certificate: &Path, key: &Path) -> Result<bool, TlsError> {
+        let hash = contents.hash();
+        let mut last_tried = self.last_tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last_tried == hash {
+            return Ok(false);
+        }
+        *last_tried = hash;
+        self.config.reload_from_config(contents.build(certificate, key, &self.clients)?);
+        Ok(true)
+    }
+
+    pub(super) fn config(&self) -> RustlsConfig {
+        self.config.clone()
+    }
+}
+
+/// Everything a configuration is made of, as read.
+struct Contents {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+    authorities: Vec<u8>,
+}
+
+impl Contents {
+    fn read(certificate: &Path, key: &Path, clients: &ClientCertificates) -> Result<Self, TlsError> {
+        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+        Ok(Self { chain: read(certificate)?, key: read(key)?, authorities: clients.content()? })
+    }
+
+    /// How errors name what comes from memory.
+    fn places() -> (&'static Path, &'static Path) {
+        (Path::new("serving certificate"), Path::new("serving key"))
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for content in [&self.chain, &self.key, &self.authorities] {
+            hash.update(Sha256::digest(content));
+        }
+        hash.finalize().into()
+    }
+
+    fn build(
+        &self,
+        certificate: &Path,
+        key: &Path,
+        clients: &ClientCertificates,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        let refuse = |why: String| TlsError::Certificate { path: certificate.to_owned(), why };
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(&self.chain).collect::<Result<_, _>>().map_err(|e| refuse(e.to_string()))?;
+        if chain.is_empty() {
+            return Err(refuse("it holds no certificate".into()));
+        }
+        let secret = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|e| TlsError::Key { path: key.to_owned(), why: e.to_string() })?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = clients.verifier(&self.authorities, &provider)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, secret)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
