@@ -28,6 +28,7 @@ mod serve_program; // the daemon as a program: starts, publishes, reloads, stops
 mod serve_selector; // the selector parser against an independent evaluator
 mod serve_server; // listeners, certificates, the orderly stop
 mod serve_support; // a published snapshot to serve, and how to ask for it
+mod serve_transport; // real connections to the protected API: certificates, endings, floods
 mod simulate_engine; // one simulated replica against the performance model
 mod simulate_fleet; // pools, stock, routing, accounts and determinism of the simulated fleet
 mod simulate_http; // a simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower

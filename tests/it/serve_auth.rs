@@ -268,7 +268,7 @@ async fn shapes_of_certificates() {
     assert_eq!(api.send(several).await.status.as_u16(), 200);
     let asked = api.reviews.last().user;
     assert_eq!((asked.name.as_str(), &asked.groups[..2]), ("last", &["dev".to_owned(), "ops".into()][..]));
-    for refused in [include_str!("../fixtures/certificates/v1.crt"), include_str!("certificates/sha1.crt")] {
+    for refused in [include_str!("../fixtures/certificates/v1.crt"), include_str!("../fixtures/certificates/sha1.crt")] {
         let ask = Ask::get(EM).with(&shown(refused)).header("x-remote-user", HPA);
         assert_eq!(api.send(ask).await.status.as_u16(), 401);
     }

@@ -16,8 +16,8 @@ const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 /// Certificates that the client of a connection proved to own, its own first. A request carries them as
 /// extension `Arc<PeerCertificates>`.
 ///
-/// The verifier takes what Go's takes with these exceptions: X.509 v1 certificates, SHA-1 signatures, keys on
-/// P-521, and a client certificate that is itself an authority are refused.
+/// The verifier takes what Go's takes with these exceptions: X.509 v1 certificates, SHA-1 signatures and a
+/// client certificate that is itself an authority are refused here; a client's key on P-521 fails the handshake.
 #[derive(Debug)]
 pub struct PeerCertificates {
     chain: Vec<CertificateDer<'static>>,
