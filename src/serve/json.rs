@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::health;
 use super::state::{Current, ServeState};
-use super::status::json_response;
+use super::encode::json_response;
 use super::view::MAX_REPLICAS;
 use crate::control::{DaemonStatus, HistoryPoint, PolicyStatus, PoolDecision, Withheld};
 use crate::observe::Quality;

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use super::families;
 use super::health;
 use super::state::ServeState;
-use super::status::text_response;
+use super::encode::text_response;
 use crate::control::Published;
 
 /// Names and values of one series' labels.

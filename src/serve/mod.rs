@@ -6,6 +6,7 @@
 //! pool that is not in mode `act`) it refuses; it never gives an old or a partial answer.
 
 mod discovery;
+mod encode;
 mod external;
 mod families;
 mod health;
@@ -13,9 +14,11 @@ mod json;
 mod label;
 mod metrics;
 mod negotiate;
+mod openapi;
 mod options;
 mod page;
 mod path;
+mod protobuf;
 mod selector;
 mod server;
 mod state;
@@ -27,7 +30,7 @@ use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use discovery::{GROUP, GROUP_VERSION, Metric};
-pub use health::Readiness;
+pub use health::{CheckHandle, Readiness};
 pub use label::selectable;
 pub use selector::{Selector, SelectorError};
 pub use server::{Listener, StopTimes, run};

@@ -17,9 +17,12 @@ mod prometheus_live; // a real Prometheus: same plan as by direct scrape, querie
 mod prometheus_plan; // the dry run against a Prometheus that does not answer
 mod prometheus_stage; // a fleet in wall-clock time, a Prometheus and the daemon
 mod prometheus_support; // starts and stops a Prometheus
+mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
 mod serve_external; // the external metrics API: discovery, data path, errors
+mod serve_hpa; // what an HPA makes of the answers
 mod serve_json; // health and the JSON API
 mod serve_metrics; // the daemon's own metrics
+mod serve_openapi; // OpenAPI documents as the aggregator and kubectl read them
 mod serve_program; // the daemon as a program: starts, publishes, reloads, stops, comes back
 mod serve_selector; // the selector parser against an independent evaluator
 mod serve_server; // listeners, certificates, the orderly stop

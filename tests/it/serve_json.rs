@@ -125,13 +125,42 @@ async fn health() {
     assert_eq!(daemon.get("/livez").await.status.as_u16(), 200);
 }
 
+/// A kubelet would take the process out of its Service, and kube-apiserver the API out of discovery,
+/// because Prometheus is down.
 #[tokio::test]
-async fn not_ready_before_the_first_decision() {
+async fn readiness_does_not_depend_on_data() {
     let daemon = Daemon::of(Published::empty(60.0), |state| state);
-    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 500);
-    assert_eq!(daemon.get("/healthz").await.status.as_u16(), 200);
+    for path in ["/healthz", "/livez", "/readyz"] {
+        assert_eq!(daemon.get(path).await.status.as_u16(), 200, "{path}");
+    }
+    let verbose = daemon.get("/readyz?verbose").await.body;
+    assert_eq!(verbose, "[+]ping ok\n[+]first-decision not yet: ok\n[+]shutdown ok\nreadyz check passed\n");
     daemon.published.store(Arc::new(published(decision())));
-    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 200);
+    daemon.clock.set(AT + 100_000.0);
+    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 200, "an old decision is no reason either");
+}
+
+#[tokio::test]
+async fn a_registered_check_counts_until_it_holds() {
+    let daemon = Daemon::new(decision());
+    let trust = daemon.state.readiness().check("trust");
+    let failing = daemon.get("/readyz?verbose").await;
+    assert_eq!(failing.status.as_u16(), 500);
+    assert_eq!(
+        failing.body,
+        "[+]ping ok\n[+]first-decision ok\n[-]trust failed: reason withheld\n[+]shutdown ok\nreadyz check failed\n"
+    );
+    assert_eq!(daemon.get("/livez").await.status.as_u16(), 200, "a restart would not help");
+    let excluded = daemon.get("/readyz?verbose&exclude=trust").await;
+    assert_eq!(excluded.status.as_u16(), 200);
+    assert!(excluded.body.contains("[+]trust excluded: ok\n"), "{}", excluded.body);
+
+    trust.set(true);
+    assert_eq!(daemon.get("/readyz").await.body, "ok");
+    let same = daemon.state.clone().readiness().check("trust");
+    assert!(same.holds(), "one check per name");
+    same.set(false);
+    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 500);
 }
 
 #[tokio::test]
