@@ -21,6 +21,7 @@ mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_hpa; // what an HPA makes of the answers
 mod serve_json; // health and the JSON API
+mod serve_load; // many requests, requests without measure, clients that leave
 mod serve_metrics; // the daemon's own metrics
 mod serve_openapi; // OpenAPI documents as the aggregator and kubectl read them
 mod serve_program; // the daemon as a program: starts, publishes, reloads, stops, comes back
