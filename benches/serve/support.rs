@@ -134,7 +134,8 @@ async fn generate(server: &Server, load: &Load<'_>) -> Figures {
         if measured && measuring.is_none() {
             measuring = Some((Instant::now(), server.cpu()));
         }
-        let request = load.headers.iter().fold(client.get(format!("{base}{}", (load.path)(index))), |r, (k, v)| r.header(*k, *v));
+        let request =
+            load.headers.iter().fold(client.get(format!("{base}{}", (load.path)(index))), |r, (k, v)| r.header(*k, *v));
         let (latency, failed, mark) = (latency.clone(), failed.clone(), ended.clone());
         tokio::spawn(async move {
             let fine = matches!(request.send().await, Ok(answer) if answer.status().is_success() && answer.bytes().await.is_ok());
@@ -169,7 +170,10 @@ fn client(server: &Server) -> reqwest::Client {
 
 /// Head of the table.
 pub fn header() -> String {
-    format!("{:<34} {:>9} {:>9} {:>9} {:>9} {:>7} {:>6} {:>9}", "", "p50", "p99", "p99.9", "most", "failed", "CPU", "RSS MiB")
+    format!(
+        "{:<34} {:>9} {:>9} {:>9} {:>9} {:>7} {:>6} {:>9}",
+        "", "p50", "p99", "p99.9", "most", "failed", "CPU", "RSS MiB"
+    )
 }
 
 /// A row of the table; latencies in milliseconds, and whether the 99th percentile keeps its limit.

@@ -225,11 +225,8 @@ fn aggregated(metrics: &[Metric]) -> Tagged {
         singular_resource: "",
         verbs: ["get"],
     };
-    let version = AggregatedVersion {
-        version: VERSION,
-        freshness: "Current",
-        resources: metrics.iter().map(resource).collect(),
-    };
+    let version =
+        AggregatedVersion { version: VERSION, freshness: "Current", resources: metrics.iter().map(resource).collect() };
     Tagged::new(Layout::Compact.body(&AggregatedList {
         kind: "APIGroupDiscoveryList",
         api_version: "apidiscovery.k8s.io/v2",

@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn yaml_quotes_what_a_reader_could_take_for_something_else() {
         let text = |value: &str| String::from_utf8(yaml(&serde_json::json!({ "k": value }))).unwrap();
-        for value in ["21", "1e3", "2026-11-22T13:00:00Z", "2026-11-22", "yes", "no", "on", "null", "~", "0x1F", "12:30"]
+        for value in
+            ["21", "1e3", "2026-11-22T13:00:00Z", "2026-11-22", "yes", "no", "on", "null", "~", "0x1F", "12:30"]
         {
             let written = text(value);
             assert!(written.contains(['"', '\'']), "{written}");

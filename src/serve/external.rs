@@ -43,7 +43,9 @@ impl Object for MetricValueList<'_> {
     const KIND: &'static str = LIST_KIND;
 
     fn protobuf(&self) -> Message {
-        self.items.iter().fold(Message::default().message(1, &list_meta()), |all, item| all.message(2, &item.protobuf()))
+        self.items
+            .iter()
+            .fold(Message::default().message(1, &list_meta()), |all, item| all.message(2, &item.protobuf()))
     }
 }
 
@@ -54,20 +56,22 @@ pub fn routes(state: ServeState) -> Router {
 }
 
 async fn answer(State(state): State<ServeState>, request: Request) -> Response {
-    let format = Format::of_errors(request.uri().query().unwrap_or_default(), request.headers());
+    let (query, headers) = (request.uri().query().unwrap_or_default(), request.headers());
+    let wanted = Format::wanted(query, headers);
+    let format = wanted.unwrap_or_else(|| Format::of_errors(query, headers));
     match Endpoint::of(request.uri().path()) {
         Endpoint::Unknown => text_response(StatusCode::NOT_FOUND, "404 page not found\n"),
         Endpoint::Malformed => text_response(StatusCode::BAD_REQUEST, "400 malformed path\n"),
         Endpoint::UnknownInGroup => Status::unknown_path().into_response(format),
         _ if request.method() != Method::GET => Status::method_not_allowed().into_response(format),
-        endpoint => get(&state, &endpoint, &request).unwrap_or_else(|status| status.into_response(format)),
+        endpoint => get(&state, &endpoint, &request, wanted).unwrap_or_else(|status| status.into_response(format)),
     }
 }
 
-fn get(state: &ServeState, endpoint: &Endpoint, request: &Request) -> Result<Response, Status> {
+/// `wanted` is the format of objects; `None` when the request accepts none of them.
+fn get(state: &ServeState, endpoint: &Endpoint, request: &Request, wanted: Option<Format>) -> Result<Response, Status> {
     let (query, headers) = (request.uri().query().unwrap_or_default(), request.headers());
-    let format =
-        || Format::wanted(query, headers).ok_or_else(|| Status::not_acceptable(&negotiate::names(&OFFERS)));
+    let format = || wanted.ok_or_else(|| Status::not_acceptable(&negotiate::names(&OFFERS)));
     match endpoint {
         Endpoint::Groups => discovery::groups(query, headers),
         Endpoint::Group => Ok(discovery::group(format()?)),

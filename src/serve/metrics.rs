@@ -19,10 +19,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
+use super::encode::text_response;
 use super::families;
 use super::health;
 use super::state::ServeState;
-use super::encode::text_response;
 use crate::control::Published;
 
 /// Names and values of one series' labels.

@@ -125,8 +125,7 @@ impl<'a> Clause<'a> {
         let media_type = match (self.kind, self.subtype) {
             ("*", subtype) => subtype == "*",
             (kind, subtype) => {
-                kind.eq_ignore_ascii_case(offer.kind)
-                    && (subtype == "*" || subtype.eq_ignore_ascii_case(offer.subtype))
+                kind.eq_ignore_ascii_case(offer.kind) && (subtype == "*" || subtype.eq_ignore_ascii_case(offer.subtype))
             }
         };
         let stream = self.stream.is_empty() || (offer.streams && self.stream == "watch");

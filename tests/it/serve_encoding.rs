@@ -234,11 +234,9 @@ async fn a_pool_without_a_number_spoils_the_list_in_every_encoding() {
 #[tokio::test]
 async fn discovery_is_negotiated_too() {
     let daemon = Daemon::new(decision());
-    for (path, kind) in [
-        ("/apis", "APIGroupList"),
-        ("/apis/external.metrics.k8s.io", "APIGroup"),
-        (EM, "APIResourceList"),
-    ] {
+    for (path, kind) in
+        [("/apis", "APIGroupList"), ("/apis/external.metrics.k8s.io", "APIGroup"), (EM, "APIResourceList")]
+    {
         let json = ask(&daemon, path, "application/json").await.json();
         let yaml = ask(&daemon, path, "application/yaml").await;
         assert_eq!(serde_saphyr::from_str::<Value>(&yaml.body).unwrap(), json);

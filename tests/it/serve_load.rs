@@ -53,6 +53,7 @@ async fn discovery_answers_while_hundreds_of_requests_run() {
         "late"
     });
     let server = start(&daemon, daemon.router.clone().route("/held", held));
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
     let base = format!("http://{}", server.address);
     let ask = |path: String| {
