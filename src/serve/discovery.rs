@@ -3,15 +3,14 @@
 
 use std::sync::LazyLock;
 
-use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use super::negotiate::{self, JSON, Offer};
-use super::status::{Empty, Layout, Status, json_response};
+use super::encode::{Empty, Format, Layout, Object, Tagged, json_response};
+use super::negotiate::{self, JSON, Offer, PROTOBUF, YAML};
+use super::protobuf::Message;
+use super::status::Status;
 
 /// Group of the external metrics API.
 pub const GROUP: &str = "external.metrics.k8s.io";
@@ -61,6 +60,12 @@ struct GroupVersion {
     version: &'static str,
 }
 
+impl GroupVersion {
+    fn protobuf(&self) -> Message {
+        Message::default().text(1, self.group_version).text(2, self.version)
+    }
+}
+
 const OUR_VERSION: GroupVersion = GroupVersion { group_version: GROUP_VERSION, version: VERSION };
 
 #[derive(Serialize)]
@@ -82,12 +87,31 @@ impl ApiGroup {
     }
 }
 
+impl Object for ApiGroup {
+    const API_VERSION: &'static str = "v1";
+    const KIND: &'static str = "APIGroup";
+
+    fn protobuf(&self) -> Message {
+        let versions = self.versions.iter().map(GroupVersion::protobuf);
+        Message::default().text(1, self.name).messages(2, versions).message(3, &self.preferred_version.protobuf())
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ApiGroupList {
     kind: &'static str,
     api_version: &'static str,
     groups: [ApiGroup; 1],
+}
+
+impl Object for ApiGroupList {
+    const API_VERSION: &'static str = "v1";
+    const KIND: &'static str = "APIGroupList";
+
+    fn protobuf(&self) -> Message {
+        Message::default().messages(1, self.groups.iter().map(Object::protobuf))
+    }
 }
 
 #[derive(Serialize)]
@@ -99,6 +123,15 @@ struct ApiResourceList {
     resources: Vec<ApiResource>,
 }
 
+impl Object for ApiResourceList {
+    const API_VERSION: &'static str = "v1";
+    const KIND: &'static str = "APIResourceList";
+
+    fn protobuf(&self) -> Message {
+        Message::default().text(1, self.group_version).messages(2, self.resources.iter().map(ApiResource::protobuf))
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ApiResource {
@@ -107,6 +140,15 @@ struct ApiResource {
     namespaced: bool,
     kind: &'static str,
     verbs: [&'static str; 1],
+}
+
+impl ApiResource {
+    /// Group, version and storage hash are empty: they are the list's.
+    fn protobuf(&self) -> Message {
+        let verbs = self.verbs.iter().fold(Message::default(), |all, verb| all.text(1, verb));
+        let head = Message::default().text(1, self.name).number(2, i64::from(self.namespaced)).text(3, self.kind);
+        head.message(4, &verbs).text(6, self.singular_name).text(8, "").text(9, "").text(10, "")
+    }
 }
 
 #[derive(Serialize)]
@@ -169,18 +211,14 @@ struct VersionInfo {
     platform: String,
 }
 
-const AGGREGATED: Offer = Offer {
-    kind: "application",
-    subtype: "json",
-    transform: Some(("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList")),
-};
+const AGGREGATED: Offer = Offer { transform: Some(("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList")), ..JSON };
 
 const AGGREGATED_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// The aggregated document and its tag; the tag follows from the content alone, so that every replica
-/// of one version gives the same.
-static AGGREGATED_DOCUMENT: LazyLock<(Vec<u8>, HeaderValue)> = LazyLock::new(|| {
-    let resource = |metric: Metric| AggregatedResource {
+static AGGREGATED_DOCUMENT: LazyLock<Tagged> = LazyLock::new(|| aggregated(&Metric::ALL));
+
+fn aggregated(metrics: &[Metric]) -> Tagged {
+    let resource = |metric: &Metric| AggregatedResource {
         resource: metric.name(),
         response_kind: ResponseKind { group: GROUP, version: VERSION, kind: LIST_KIND },
         scope: "Namespaced",
@@ -188,8 +226,8 @@ static AGGREGATED_DOCUMENT: LazyLock<(Vec<u8>, HeaderValue)> = LazyLock::new(|| 
         verbs: ["get"],
     };
     let version =
-        AggregatedVersion { version: VERSION, freshness: "Current", resources: Metric::ALL.map(resource).into() };
-    let document = Layout::Compact.body(&AggregatedList {
+        AggregatedVersion { version: VERSION, freshness: "Current", resources: metrics.iter().map(resource).collect() };
+    Tagged::new(Layout::Compact.body(&AggregatedList {
         kind: "APIGroupDiscoveryList",
         api_version: "apidiscovery.k8s.io/v2",
         metadata: Empty {},
@@ -197,49 +235,32 @@ static AGGREGATED_DOCUMENT: LazyLock<(Vec<u8>, HeaderValue)> = LazyLock::new(|| 
             metadata: AggregatedName { name: GROUP, creation_timestamp: () },
             versions: [version],
         }],
-    });
-    let hash: String = Sha256::digest(&document).iter().map(|b| format!("{b:02X}")).collect();
-    let tag = HeaderValue::from_str(&format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"0\""));
-    (document, tag)
-});
+    }))
+}
 
 /// `GET /apis`: the aggregated document to those who ask for it, else the plain list.
-pub fn groups(headers: &HeaderMap, layout: Layout) -> Result<Response, Status> {
-    let offers = [JSON, AGGREGATED];
+pub fn groups(query: &str, headers: &HeaderMap) -> Result<Response, Status> {
+    let offers = [JSON, YAML, PROTOBUF, AGGREGATED];
     let offer =
         negotiate::choose(headers, &offers).ok_or_else(|| Status::not_acceptable(&negotiate::names(&offers)))?;
     if *offer == AGGREGATED {
-        return Ok(aggregated(headers));
+        return Ok(AGGREGATED_DOCUMENT.response(headers, AGGREGATED_TYPE, "public"));
     }
-    let groups = [ApiGroup::new(None)];
-    Ok(json_response(StatusCode::OK, layout.body(&ApiGroupList { kind: "APIGroupList", api_version: "v1", groups })))
-}
-
-fn aggregated(headers: &HeaderMap) -> Response {
-    let (document, tag) = &*AGGREGATED_DOCUMENT;
-    let known = headers.get_all(IF_NONE_MATCH).iter().any(|value| {
-        let listed = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
-        listed.into_iter().any(|t| t == tag.as_bytes())
-    });
-    let mut response = Response::new(if known { Body::empty() } else { Body::from(document.as_slice()) });
-    if known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    let headers = response.headers_mut();
-    headers.insert(ETAG, tag.clone());
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED_TYPE));
-    response
+    let list = ApiGroupList { kind: "APIGroupList", api_version: "v1", groups: [ApiGroup::new(None)] };
+    Ok(plain(Format::of(*offer, Layout::wanted(query, headers)), &list))
 }
 
 /// `GET /apis/external.metrics.k8s.io`
-pub fn group(headers: &HeaderMap, layout: Layout) -> Result<Response, Status> {
-    plain(headers, layout, &ApiGroup::new(Some("APIGroup")))
+pub fn group(format: Format) -> Response {
+    plain(format, &ApiGroup::new(Some("APIGroup")))
 }
 
 /// `GET /apis/external.metrics.k8s.io/v1beta1`: names of metrics, never an empty list.
-pub fn resources(headers: &HeaderMap, layout: Layout) -> Result<Response, Status> {
+pub fn resources(format: Format) -> Response {
+    plain(format, &resource_list())
+}
+
+fn resource_list() -> ApiResourceList {
     let resource = |metric: Metric| ApiResource {
         name: metric.name(),
         singular_name: "",
@@ -248,12 +269,17 @@ pub fn resources(headers: &HeaderMap, layout: Layout) -> Result<Response, Status
         verbs: ["get"],
     };
     let resources = Metric::ALL.map(resource).into();
-    let list = ApiResourceList { kind: "APIResourceList", api_version: "v1", group_version: GROUP_VERSION, resources };
-    plain(headers, layout, &list)
+    ApiResourceList { kind: "APIResourceList", api_version: "v1", group_version: GROUP_VERSION, resources }
 }
 
-/// `GET /version`, as client libraries read it.
-pub fn version(headers: &HeaderMap, layout: Layout) -> Result<Response, Status> {
+/// Conditional requests are ignored here: to the aggregator a 304 of a plain document is an error.
+fn plain(format: Format, document: &impl Object) -> Response {
+    format.response(StatusCode::OK, format.body(document))
+}
+
+/// `GET /version`, as client libraries read it. It is no object and has only its JSON form.
+pub fn version(query: &str, headers: &HeaderMap) -> Result<Response, Status> {
+    negotiate::choose(headers, &[JSON]).ok_or_else(|| Status::not_acceptable(&negotiate::names(&[JSON])))?;
     let info = VersionInfo {
         major: "1",
         minor: "36",
@@ -265,11 +291,39 @@ pub fn version(headers: &HeaderMap, layout: Layout) -> Result<Response, Status> 
         compiler: "rustc",
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
     };
-    plain(headers, layout, &info)
+    Ok(json_response(StatusCode::OK, Layout::wanted(query, headers).body(&info)))
 }
 
-/// Conditional requests are ignored here: to the aggregator a 304 of a plain document is an error.
-fn plain(headers: &HeaderMap, layout: Layout, document: &impl Serialize) -> Result<Response, Status> {
-    negotiate::choose(headers, &[JSON]).ok_or_else(|| Status::not_acceptable(&negotiate::names(&[JSON])))?;
-    Ok(json_response(StatusCode::OK, layout.body(document)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(object: &impl Object) -> String {
+        Format::Protobuf.body(object).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The expected bytes were written by the Go library.
+    #[test]
+    fn protobuf_is_that_of_the_go_library() {
+        let group = "0a1765787465726e616c2e6d6574726963732e6b38732e696f122a0a1f65787465726e616c2e6d6574726963732e6b38732e\
+                     696f2f763162657461311207763162657461311a2a0a1f65787465726e616c2e6d6574726963732e6b38732e696f2f7631626574\
+                     61311207763162657461311a002200";
+        assert_eq!(hex(&ApiGroup::new(None)), format!("6b3873000a0e0a027631120841504947726f75701271{group}"));
+        let groups = ApiGroupList { kind: "APIGroupList", api_version: "v1", groups: [ApiGroup::new(None)] };
+        assert_eq!(hex(&groups), format!("6b3873000a120a027631120c41504947726f75704c69737412730a71{group}"));
+        assert_eq!(
+            hex(&resource_list()),
+            "6b3873000a150a027631120f4150495265736f757263654c69737412ac010a1f65787465726e616c2e6d6574726963732e6b38732e\
+             696f2f7631626574613112470a1b706f6f6c7772696768745f646573697265645f7265706c6963617310011a1745787465726e616c\
+             4d657472696356616c75654c69737422050a03676574320042004a00520012400a147776615f646573697265645f7265706c696361\
+             7310011a1745787465726e616c4d657472696356616c75654c69737422050a03676574320042004a0052001a002200"
+        );
+    }
+
+    #[test]
+    fn the_tag_follows_from_the_names_alone() {
+        assert_eq!(aggregated(&Metric::ALL).hash, aggregated(&Metric::ALL).hash);
+        assert_eq!(aggregated(&Metric::ALL).document, AGGREGATED_DOCUMENT.document);
+        assert_ne!(aggregated(&[Metric::Desired]).hash, aggregated(&Metric::ALL).hash);
+    }
 }

@@ -1,5 +1,5 @@
 //! The external metrics API as kube-apiserver's aggregator, HPA and kubectl use it: discovery, the data
-//! path, `/version`. JSON only so far; what else is asked for is refused as Kubernetes refuses it.
+//! path, OpenAPI, `/version`. Lists are answered in JSON, YAML and Kubernetes' protobuf.
 //!
 //! An error is always safer than a wrong number: HPA holds on an error and acts on every number. So an
 //! answer is either complete and fresh or it is an error.
@@ -11,13 +11,16 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::discovery::{self, GROUP, GROUP_VERSION, LIST_KIND, Metric};
-use super::negotiate::{self, JSON};
+use super::encode::{Empty, Format, Layout, OFFERS, Object, text_response};
+use super::negotiate;
+use super::openapi;
 use super::options::ListOptions;
 use super::path::Endpoint;
+use super::protobuf::{self, Message, list_meta};
 use super::selector::Selector;
 use super::state::ServeState;
-use super::status::{Empty, Layout, Status, json_response, text_response};
-use super::view::{Item, MetricValue, Refusal};
+use super::status::Status;
+use super::view::{Answer, Item, MetricValue, Refusal};
 use crate::control::Withheld;
 
 #[derive(Serialize)]
@@ -29,6 +32,23 @@ struct MetricValueList<'a> {
     items: Vec<&'a MetricValue>,
 }
 
+impl<'a> MetricValueList<'a> {
+    fn new(items: Vec<&'a MetricValue>) -> Self {
+        Self { kind: LIST_KIND, api_version: GROUP_VERSION, metadata: Empty {}, items }
+    }
+}
+
+impl Object for MetricValueList<'_> {
+    const API_VERSION: &'static str = GROUP_VERSION;
+    const KIND: &'static str = LIST_KIND;
+
+    fn protobuf(&self) -> Message {
+        self.items
+            .iter()
+            .fold(Message::default().message(1, &list_meta()), |all, item| all.message(2, &item.protobuf()))
+    }
+}
+
 /// Every path that no other route takes. Routing is done here and not by patterns, since Kubernetes
 /// decodes a path before it splits it and never redirects.
 pub fn routes(state: ServeState) -> Router {
@@ -36,38 +56,37 @@ pub fn routes(state: ServeState) -> Router {
 }
 
 async fn answer(State(state): State<ServeState>, request: Request) -> Response {
-    let layout = Layout::wanted(request.uri().query().unwrap_or_default(), request.headers());
+    let (query, headers) = (request.uri().query().unwrap_or_default(), request.headers());
+    let wanted = Format::wanted(query, headers);
+    let format = wanted.unwrap_or_else(|| Format::of_errors(query, headers));
     match Endpoint::of(request.uri().path()) {
-        Endpoint::Unknown | Endpoint::OpenApi => text_response(StatusCode::NOT_FOUND, "404 page not found\n"),
+        Endpoint::Unknown => text_response(StatusCode::NOT_FOUND, "404 page not found\n"),
         Endpoint::Malformed => text_response(StatusCode::BAD_REQUEST, "400 malformed path\n"),
-        Endpoint::UnknownInGroup => Status::unknown_path().into_response(layout),
-        _ if request.method() != Method::GET => Status::method_not_allowed().into_response(layout),
-        endpoint => get(&state, &endpoint, &request, layout).unwrap_or_else(|status| status.into_response(layout)),
+        Endpoint::UnknownInGroup => Status::unknown_path().into_response(format),
+        _ if request.method() != Method::GET => Status::method_not_allowed().into_response(format),
+        endpoint => get(&state, &endpoint, &request, wanted).unwrap_or_else(|status| status.into_response(format)),
     }
 }
 
-fn get(state: &ServeState, endpoint: &Endpoint, request: &Request, layout: Layout) -> Result<Response, Status> {
-    let headers = request.headers();
+/// `wanted` is the format of objects; `None` when the request accepts none of them.
+fn get(state: &ServeState, endpoint: &Endpoint, request: &Request, wanted: Option<Format>) -> Result<Response, Status> {
+    let (query, headers) = (request.uri().query().unwrap_or_default(), request.headers());
+    let format = || wanted.ok_or_else(|| Status::not_acceptable(&negotiate::names(&OFFERS)));
     match endpoint {
-        Endpoint::Groups => discovery::groups(headers, layout),
-        Endpoint::Group => discovery::group(headers, layout),
-        Endpoint::Resources => discovery::resources(headers, layout),
-        Endpoint::Version => discovery::version(headers, layout),
-        Endpoint::Values { namespace, metric } => values(state, namespace, metric, request, layout),
+        Endpoint::Groups => discovery::groups(query, headers),
+        Endpoint::Group => Ok(discovery::group(format()?)),
+        Endpoint::Resources => Ok(discovery::resources(format()?)),
+        Endpoint::Version => discovery::version(query, headers),
+        Endpoint::OpenApiV2 => openapi::v2(headers),
+        Endpoint::OpenApiV3 => Ok(openapi::v3(headers)),
+        Endpoint::OpenApiV3Group => openapi::v3_group(query, headers),
+        Endpoint::Values { namespace, metric } => values(state, namespace, metric, query, format()?),
         _ => Err(Status::unknown_path()),
     }
 }
 
-fn values(
-    state: &ServeState,
-    namespace: &str,
-    metric: &str,
-    request: &Request,
-    layout: Layout,
-) -> Result<Response, Status> {
-    let offers = [JSON];
-    negotiate::choose(request.headers(), &offers).ok_or_else(|| Status::not_acceptable(&negotiate::names(&offers)))?;
-    let options = ListOptions::parse(request.uri().query().unwrap_or_default())?;
+fn values(state: &ServeState, namespace: &str, metric: &str, query: &str, format: Format) -> Result<Response, Status> {
+    let options = ListOptions::parse(query)?;
     if options.watch {
         return Err(Status::watch_not_supported(GROUP));
     }
@@ -82,33 +101,40 @@ fn values(
     }
     let current = state.current().map_err(|e| withheld(metric, &e))?;
     let candidates = current.view.items(metric, namespace, selector.exact(metric.pool_label()));
-    list(candidates.iter().filter(|item| selector.matches(|key| item.label(key))), layout)
+    let body = list(candidates.iter().filter(|item| selector.matches(|key| item.label(key))), format)?;
+    Ok(format.response(StatusCode::OK, body))
 }
 
 /// The list of these items, or the error of the first that has no number: a shorter list would read as a
 /// smaller sum.
-fn list<'a>(items: impl Iterator<Item = &'a Item>, layout: Layout) -> Result<Response, Status> {
-    let head = MetricValueList { kind: LIST_KIND, api_version: GROUP_VERSION, metadata: Empty {}, items: Vec::new() };
-    let body = match layout {
-        Layout::Compact => {
-            let mut body = layout.body(&head);
-            // The items are already written: put them between the brackets that end the empty list.
-            body.truncate(body.len() - "]}\n".len());
-            for (index, item) in items.enumerate() {
-                if index > 0 {
-                    body.push(b',');
-                }
-                body.extend_from_slice(item.answer.as_ref().map_err(refused)?.as_bytes());
-            }
-            body.extend_from_slice(b"]}\n");
-            body
+fn list<'a>(items: impl Iterator<Item = &'a Item>, format: Format) -> Result<Vec<u8>, Status> {
+    let mut answers = items.map(|item| item.answer.as_ref().map(|answer| (answer, &item.value)).map_err(refused));
+    match format {
+        Format::Json(Layout::Compact) => compact(answers.map(|answer| Ok(answer?.0))),
+        Format::Protobuf => {
+            let head = Message::default().message(1, &list_meta());
+            let object = answers.try_fold(head, |all, answer| Ok(all.raw(&answer?.0.protobuf)))?;
+            Ok(protobuf::body(GROUP_VERSION, LIST_KIND, &object))
         }
-        Layout::Indented => {
-            let values = items.map(|item| item.answer.as_ref().map(|_| &item.value).map_err(refused));
-            layout.body(&MetricValueList { items: values.collect::<Result<_, _>>()?, ..head })
+        Format::Json(Layout::Indented) | Format::Yaml => {
+            let values = answers.map(|answer| Ok(answer?.1)).collect::<Result<_, Status>>()?;
+            Ok(format.body(&MetricValueList::new(values)))
         }
-    };
-    Ok(json_response(StatusCode::OK, body))
+    }
+}
+
+/// The items are already written: put them between the brackets that end the empty list.
+fn compact<'a>(answers: impl Iterator<Item = Result<&'a Answer, Status>>) -> Result<Vec<u8>, Status> {
+    let mut body = Layout::Compact.body(&MetricValueList::new(Vec::new()));
+    body.truncate(body.len() - "]}\n".len());
+    for (index, answer) in answers.enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(answer?.json.as_bytes());
+    }
+    body.extend_from_slice(b"]}\n");
+    Ok(body)
 }
 
 fn withheld(metric: Metric, why: &Withheld) -> Status {

@@ -1,7 +1,10 @@
 //! `/healthz`, `/livez`, `/readyz` in the form kubelet and kubectl know.
 //!
-//! Alive means the process answers. Ready means in addition that a decision was made since the start and
-//! that the stop has not begun.
+//! Alive means the process answers. Ready means in addition that the stop has not begun and that every
+//! check that another part added holds (its trust is loaded, its certificate is good). Neither depends on
+//! data: a pool without a number is answered with an error of its own, and an API server that is taken out
+//! of its Service because Prometheus is down would block discovery and namespace deletion in the whole
+//! cluster. Whether a decision was made yet is shown in the verbose form and never counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +15,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 
+use super::encode::text_response;
 use super::state::ServeState;
-use super::status::text_response;
 
 /// Ends readiness when the stop begins.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +87,8 @@ async fn readyz(State(state): State<ServeState>, query: RawQuery) -> Response {
 
 fn ready(state: &ServeState) -> Vec<Part> {
     let mut parts = alive();
-    parts.push(Part { name: "first-decision", health: state.published().decision.is_some().into() });
+    let decided = if state.published().decision.is_some() { Health::Good } else { Health::Worrying("not yet") };
+    parts.push(Part { name: "first-decision", health: decided });
     parts.push(Part { name: "shutdown", health: (!state.readiness().is_stopping()).into() });
     parts.extend(state.checks().iter().map(|check| Part { name: check.name, health: (check.look)() }));
     parts

@@ -9,9 +9,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use super::encode::json_response;
 use super::health;
 use super::state::{Current, ServeState};
-use super::status::json_response;
 use super::view::MAX_REPLICAS;
 use crate::control::{DaemonStatus, HistoryPoint, PolicyStatus, PoolDecision, Withheld};
 use crate::observe::Quality;

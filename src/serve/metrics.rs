@@ -20,10 +20,10 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::auth::AccessNumbers;
+use super::encode::text_response;
 use super::families;
 use super::health;
 use super::state::ServeState;
-use super::status::text_response;
 use crate::control::Published;
 
 /// Names and values of one series' labels.

@@ -18,8 +18,12 @@ pub enum Endpoint {
     Resources,
     /// `/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{metric}`
     Values { namespace: String, metric: String },
-    /// `/openapi/v2`, `/openapi/v3` and everything below.
-    OpenApi,
+    /// `/openapi/v2`
+    OpenApiV2,
+    /// `/openapi/v3`
+    OpenApiV3,
+    /// `/openapi/v3/apis/external.metrics.k8s.io/v1beta1`
+    OpenApiV3Group,
     /// `/version`
     Version,
     /// Something else below our group.
@@ -51,7 +55,9 @@ impl Endpoint {
             {
                 Self::Values { namespace: namespace.to_owned(), metric: metric.to_owned() }
             }
-            ["openapi", "v2" | "v3", ..] => Self::OpenApi,
+            ["openapi", "v2"] => Self::OpenApiV2,
+            ["openapi", "v3"] => Self::OpenApiV3,
+            ["openapi", "v3", "apis", GROUP, VERSION] => Self::OpenApiV3Group,
             ["version"] => Self::Version,
             _ if in_group => Self::UnknownInGroup,
             _ => Self::Unknown,
@@ -94,8 +100,11 @@ mod tests {
             (&format!("{BASE}/namespaces//m"), Endpoint::UnknownInGroup),
             (&format!("{BASE}/m"), Endpoint::UnknownInGroup),
             (&format!("{BASE}//"), Endpoint::UnknownInGroup),
-            ("/openapi/v2", Endpoint::OpenApi),
-            ("/openapi/v3/apis/x/v1", Endpoint::OpenApi),
+            ("/openapi/v2", Endpoint::OpenApiV2),
+            ("/openapi/v3", Endpoint::OpenApiV3),
+            ("/openapi/v3/apis/external.metrics.k8s.io/v1beta1", Endpoint::OpenApiV3Group),
+            ("/openapi/v3/apis/x/v1", Endpoint::Unknown),
+            ("/openapi/v2/more", Endpoint::Unknown),
             ("/version", Endpoint::Version),
             ("/apis/apps/v1", Endpoint::Unknown),
             ("/", Endpoint::Unknown),

@@ -1,12 +1,14 @@
-//! Kubernetes `Status` errors and how JSON bodies are written to Kubernetes clients.
+//! Kubernetes `Status` errors.
 
 use std::borrow::Cow;
 
-use axum::body::Body;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
+
+use super::encode::{Empty, Format, Layout, Object};
+use super::protobuf::{Message, list_meta};
 
 /// An error in the shape that client-go and kubectl read. Never carries `Retry-After`: client-go would
 /// sleep it inside an HPA worker.
@@ -23,10 +25,6 @@ pub struct Status {
     details: Option<Box<Details>>,
     pub(super) code: u16,
 }
-
-/// `{}`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Empty {}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Details {
@@ -144,11 +142,11 @@ impl Status {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message, None)
     }
 
-    /// The answer to send. 405 names the only method there is, 406 is always indented.
-    pub fn into_response(self, layout: Layout) -> Response {
+    /// The answer to send. 405 names the only method there is, 406 is always indented JSON.
+    pub fn into_response(self, format: Format) -> Response {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let layout = if code == StatusCode::NOT_ACCEPTABLE { Layout::Indented } else { layout };
-        let mut response = json_response(code, layout.body(&self));
+        let format = if code == StatusCode::NOT_ACCEPTABLE { Format::Json(Layout::Indented) } else { format };
+        let mut response = format.response(code, format.body(&self));
         if code == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         }
@@ -156,59 +154,56 @@ impl Status {
     }
 }
 
-/// How a JSON body is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// One line and a newline, for programs.
-    Compact,
-    /// Indented by two spaces, for people.
-    Indented,
-}
+impl Object for Status {
+    const API_VERSION: &'static str = "v1";
+    const KIND: &'static str = "Status";
 
-impl Layout {
-    /// Indented for `?pretty=true` and for the clients a person reads with; `?pretty=false` overrules.
-    pub fn wanted(query: &str, headers: &HeaderMap) -> Self {
-        let asked = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pretty").map(|(_, value)| value);
-        let indented = match asked.as_deref() {
-            Some(value) if !value.is_empty() => matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"),
-            _ => {
-                let agent = headers.get(USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
-                [&b"curl"[..], b"Wget", b"Mozilla/5.0"].iter().any(|known| agent.starts_with(known))
-            }
-        };
-        if indented { Self::Indented } else { Self::Compact }
-    }
-
-    /// The body's bytes. Plain data does not fail to serialise; if it did, the body would be empty.
-    pub fn body(self, value: &impl Serialize) -> Vec<u8> {
-        match self {
-            Self::Indented => serde_json::to_vec_pretty(value).unwrap_or_default(),
-            Self::Compact => {
-                let mut body = serde_json::to_vec(value).unwrap_or_default();
-                body.push(b'\n');
-                body
-            }
-        }
+    fn protobuf(&self) -> Message {
+        let head = Message::default().message(1, &list_meta());
+        let head = head.text(2, self.status).text(3, &self.message).text(4, self.reason);
+        let head = self.details.iter().fold(head, |m, details| m.message(5, &details.protobuf()));
+        head.number(6, i64::from(self.code))
     }
 }
 
-/// A JSON answer as kube-apiserver labels it.
-pub fn json_response(code: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    response
+impl Details {
+    fn protobuf(&self) -> Message {
+        let cause = |c: &Cause| Message::default().text(1, c.reason).text(2, &c.message).text(3, c.field);
+        let head = Message::default().text(1, "");
+        let head = head.text(2, self.group.unwrap_or_default()).text(3, self.kind.unwrap_or_default());
+        // No time to wait and no object's uid, ever.
+        head.messages(4, self.causes.iter().map(cause)).number(5, 0).text(6, "")
+    }
 }
 
-/// A plain text answer.
-pub fn text_response(code: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    response
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(status: &Status) -> String {
+        Format::Protobuf.body(status).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The expected bytes were written by the Go library.
+    #[test]
+    fn protobuf_is_that_of_the_go_library() {
+        assert_eq!(
+            hex(&Status::new(StatusCode::NOT_FOUND, "NotFound", "no".into(), None)),
+            "6b3873000a0c0a027631120653746174757312220a060a0012001a0012074661696c7572651a026e6f22084e6f74466f756e64309403\
+             1a002200"
+        );
+        assert_eq!(
+            hex(&Status::unknown_path()),
+            "6b3873000a0c0a0276311206537461747573125c0a060a0012001a0012074661696c7572651a307468652073657276657220636f756c\
+             64206e6f742066696e642074686520726571756573746564207265736f7572636522084e6f74466f756e642a0a0a0012001a00280032\
+             003094031a002200"
+        );
+        let invalid = Status { message: "m".into(), ..Status::forbidden_option("resourceVersionMatch", "x") };
+        assert_eq!(
+            hex(&invalid),
+            "6b3873000a0c0a0276311206537461747573127d0a060a0012001a0012074661696c7572651a016d2207496e76616c69642a5b0a0012\
+             0b6d6574612e6b38732e696f1a0b4c6973744f7074696f6e7322390a134669656c6456616c7565466f7262696464656e120c466f7262\
+             696464656e3a20781a147265736f7572636556657273696f6e4d617463682800320030a6031a002200"
+        );
+    }
 }

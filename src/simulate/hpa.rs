@@ -1,6 +1,6 @@
-//! A small model of the HorizontalPodAutoscaler: one external metric with target AverageValue 1, no
-//! behaviours. The arithmetic is that of the controller (`replica_calculator.go`); the follower reads
-//! the metric over HTTP as the controller does and holds on any error.
+//! A small model of the HorizontalPodAutoscaler: one external metric, no behaviours. The arithmetic is
+//! that of the controller (`replica_calculator.go`); the follower has target AverageValue 1, reads the
+//! metric over HTTP as the controller does and holds on any error.
 
 use std::time::Duration;
 
@@ -16,12 +16,60 @@ const TARGET_MILLI: i64 = 1000;
 /// Time-out of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Replicas that the HPA writes to the scale target.
+/// Target of an external metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HpaTarget {
+    /// `averageValue`, thousandths: the metric is shared out over the replicas.
+    AverageValue(i64),
+    /// `value`, thousandths: the replicas in spec, if their ready pods serve so much, are right.
+    Value { milli: i64, ready_pods: u32 },
+}
+
+/// How far the ratio of metric and target may be from 1 without an effect; 0.1 each by default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HpaTolerance {
+    pub down: f64,
+    pub up: f64,
+}
+
+impl HpaTolerance {
+    fn covers(self, ratio: f64) -> bool {
+        (1.0 - self.down..=1.0 + self.up).contains(&ratio)
+    }
+}
+
+/// Replicas that one metric asks for, before behaviours and bounds. `metric_milli` is the sum of the
+/// metric's items in thousandths. Inside the tolerance AverageValue gives the pods that exist
+/// (`status_replicas`), Value the replicas asked for (`spec_replicas`).
+pub fn hpa_recommendation(
+    target: HpaTarget,
+    metric_milli: i64,
+    status_replicas: u32,
+    spec_replicas: u32,
+    tolerance: HpaTolerance,
+) -> u32 {
+    let metric = metric_milli as f64;
+    let whole = |replicas: f64| replicas.ceil().min(f64::from(i32::MAX)) as u32;
+    match target {
+        HpaTarget::AverageValue(milli) => {
+            let ratio = metric / (milli as f64 * f64::from(status_replicas));
+            if tolerance.covers(ratio) { status_replicas } else { whole(metric / milli as f64) }
+        }
+        HpaTarget::Value { milli, ready_pods } => {
+            let ratio = metric / milli as f64;
+            match spec_replicas {
+                0 => whole(ratio),
+                spec if tolerance.covers(ratio) => spec,
+                _ => whole(ratio * f64::from(ready_pods)),
+            }
+        }
+    }
+}
+
+/// Replicas that the HPA writes to the scale target for AverageValue 1 and one tolerance both ways.
 ///
-/// `metric_milli` is the sum of the metric's items in thousandths. Outside `min..=max` the bound is
-/// taken without a look at the metric; at 0 with `min` above 0 scaling is switched off. With
-/// r = metric / (target x status), a ratio within 1 ± `tolerance` (bounds included) gives
-/// `status_replicas`, any other ceil(metric / target). The result lies within the bounds.
+/// Outside `min..=max` the bound is taken without a look at the metric; at 0 with `min` above 0 scaling is
+/// switched off. The result lies within the bounds.
 pub fn hpa_desired(
     status_replicas: u32,
     spec_replicas: u32,
@@ -39,15 +87,9 @@ pub fn hpa_desired(
     if spec_replicas < min {
         return min;
     }
-    let ratio = metric_milli as f64 / (TARGET_MILLI as f64 * f64::from(status_replicas));
-    let inside = (1.0 - tolerance..=1.0 + tolerance).contains(&ratio);
-    let wanted = if inside {
-        status_replicas
-    } else {
-        let whole = metric_milli.max(0).unsigned_abs().div_ceil(TARGET_MILLI.unsigned_abs());
-        u32::try_from(whole).unwrap_or(u32::MAX)
-    };
-    wanted.min(max).max(min)
+    let tolerance = HpaTolerance { down: tolerance, up: tolerance };
+    let target = HpaTarget::AverageValue(TARGET_MILLI);
+    hpa_recommendation(target, metric_milli, status_replicas, spec_replicas, tolerance).min(max).max(min)
 }
 
 /// A quantity such as `7`, `7500m`, `1.5`, `2k` in thousandths, rounded up; `None` when it is none.

@@ -21,9 +21,13 @@ mod prometheus_support; // starts and stops a Prometheus
 mod serve_auth; // who it is: front proxy, certificates, tokens, nobody
 mod serve_auth_access; // may they: questions, what is remembered, refusals, limits
 mod serve_auth_support; // certificates and a cluster's answers for the tests of authentication
+mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
 mod serve_external; // the external metrics API: discovery, data path, errors
+mod serve_hpa; // what an HPA makes of the answers
 mod serve_json; // health and the JSON API
+mod serve_load; // many requests, requests without measure, clients that leave
 mod serve_metrics; // the daemon's own metrics
+mod serve_openapi; // OpenAPI documents as the aggregator and kubectl read them
 mod serve_program; // the daemon as a program: starts, publishes, reloads, stops, comes back
 mod serve_selector; // the selector parser against an independent evaluator
 mod serve_server; // listeners, certificates, the orderly stop

@@ -210,9 +210,6 @@ async fn unknown_metrics_and_paths() {
     assert_eq!(malformed.status.as_u16(), 400);
     let outside = daemon.get("/nope").await;
     assert_eq!((outside.status.as_u16(), outside.body.as_str()), (404, "404 page not found\n"));
-    for path in ["/openapi/v2", "/openapi/v3", "/openapi/v3/apis/external.metrics.k8s.io/v1beta1"] {
-        assert_eq!(daemon.get(path).await.status.as_u16(), 404);
-    }
 }
 
 #[tokio::test]
@@ -238,27 +235,6 @@ async fn list_options() {
     assert_eq!(message, "watch is not supported on resources of kind \"*.external.metrics.k8s.io\"");
     daemon.get(&with("limit=abc")).await.status_error(400, "BadRequest");
     daemon.get(&with("resourceVersionMatch=Exact")).await.status_error(422, "Invalid");
-}
-
-#[tokio::test]
-async fn negotiation_offers_json() {
-    let daemon = Daemon::new(decision());
-    let path = values("inference", DESIRED, "pool=llama-a100");
-    for accept in [
-        "application/vnd.kubernetes.protobuf, */*",
-        "*/*",
-        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-        "application/cbor, application/json;q=0.9",
-    ] {
-        let answer = daemon.ask(Method::GET, &path, &[("accept", accept)]).await;
-        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "application/json"), "{accept}");
-    }
-    for accept in ["text/html", "application/json;as=Table;v=v1;g=meta.k8s.io", "application/vnd.kubernetes.protobuf"] {
-        let answer = daemon.ask(Method::GET, &path, &[("accept", accept)]).await;
-        let message = answer.status_error(406, "NotAcceptable");
-        assert_eq!(message, "only the following media types are accepted: application/json");
-        assert!(answer.body.starts_with("{\n"), "always indented");
-    }
 }
 
 #[tokio::test]
@@ -373,7 +349,9 @@ async fn no_path_redirects_or_fails() {
         "readyz",
         "metrics",
         "openapi",
+        "v2",
         "v3",
+        "version",
         "watch=1",
         "a in (b)",
         "%20",

@@ -1,6 +1,7 @@
 //! Health and the JSON API, as kubelet, KEDA's metrics-api scaler and the page use them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use poolwright::control::Published;
@@ -125,13 +126,43 @@ async fn health() {
     assert_eq!(daemon.get("/livez").await.status.as_u16(), 200);
 }
 
+/// A kubelet would take the process out of its Service, and kube-apiserver the API out of discovery,
+/// because Prometheus is down.
 #[tokio::test]
-async fn not_ready_before_the_first_decision() {
+async fn readiness_does_not_depend_on_data() {
     let daemon = Daemon::of(Published::empty(60.0), |state| state);
-    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 500);
-    assert_eq!(daemon.get("/healthz").await.status.as_u16(), 200);
+    for path in ["/healthz", "/livez", "/readyz"] {
+        assert_eq!(daemon.get(path).await.status.as_u16(), 200, "{path}");
+    }
+    let verbose = daemon.get("/readyz?verbose").await.body;
+    assert_eq!(verbose, "[+]ping ok\n[+]first-decision ok: not yet\n[+]shutdown ok\nreadyz check passed\n");
     daemon.published.store(Arc::new(published(decision())));
-    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 200);
+    daemon.clock.set(AT + 100_000.0);
+    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 200, "an old decision is no reason either");
+}
+
+#[tokio::test]
+async fn an_added_check_counts_until_it_holds() {
+    let trusted = Arc::new(AtomicBool::new(false));
+    let look = Arc::clone(&trusted);
+    let daemon = Daemon::of(published(decision()), |state| {
+        state.with_check("trust", move || look.load(Ordering::SeqCst).into())
+    });
+    let failing = daemon.get("/readyz?verbose").await;
+    assert_eq!(failing.status.as_u16(), 500);
+    assert_eq!(
+        failing.body,
+        "[+]ping ok\n[+]first-decision ok\n[+]shutdown ok\n[-]trust failed: reason withheld\nreadyz check failed\n"
+    );
+    assert_eq!(daemon.get("/livez").await.status.as_u16(), 200, "a restart would not help");
+    let excluded = daemon.get("/readyz?verbose&exclude=trust").await;
+    assert_eq!(excluded.status.as_u16(), 200);
+    assert!(excluded.body.contains("[+]trust excluded: ok\n"), "{}", excluded.body);
+
+    trusted.store(true, Ordering::SeqCst);
+    assert_eq!(daemon.get("/readyz").await.body, "ok");
+    trusted.store(false, Ordering::SeqCst);
+    assert_eq!(daemon.get("/readyz").await.status.as_u16(), 500);
 }
 
 #[tokio::test]

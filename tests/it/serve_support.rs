@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use poolwright::control::{
     AcceleratorUse, Binding, ClassDecision, DaemonStatus, Decision, HistoryPoint, Latency, ManualClock, ModelDecision,
@@ -180,7 +180,8 @@ impl Daemon {
         let response = self.router.clone().oneshot(request).await.expect("a router never fails");
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("bodies here are in memory");
-        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).expect("text") }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body: text, bytes: body }
     }
 }
 
@@ -188,6 +189,8 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: String,
+    /// The body where it is no text.
+    pub bytes: Bytes,
 }
 
 impl Answer {
