@@ -25,8 +25,7 @@ const NAME: &str = "extension-apiserver-authentication";
 const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
-const QUICK: Patience =
-    Patience { limit: Duration::from_secs(30), tries: 5, pause: Duration::from_millis(1) };
+const QUICK: Patience = Patience { limit: Duration::from_secs(30), tries: 5, pause: Duration::from_millis(1) };
 
 fn put(kube: &FakeKube, data: &BTreeMap<String, String>) {
     let metadata = json!({"name": NAME, "namespace": "kube-system"});
@@ -46,6 +45,43 @@ async fn eventually(what: &str, happened: impl Fn() -> bool) {
     while !happened() {
         assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    /// Listen to everything on this thread: a test's server and client share one.
+    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        let guard = tracing::subscriber::set_default(all.with_writer(log.clone()).finish());
+        (log, guard)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }
 
@@ -91,11 +127,14 @@ async fn trust_is_followed_and_the_last_good_one_is_kept() {
 
 #[tokio::test]
 async fn until_the_trust_is_read_nothing_is_ready() {
+    let (log, _guard) = Log::listen();
     let kube = FakeKube::start().await;
     kube.fail(MAPS, Some(StatusCode::FORBIDDEN));
     let trust = follow(&kube);
-    eventually("tried", || !kube.calls(MAPS).is_empty()).await;
+    eventually("tried twice", || kube.calls(MAPS).len() > 1).await;
     assert_eq!(trust.health(), Health::Failed);
+    let advice = "bind the Role extension-apiserver-authentication-reader of kube-system";
+    assert_eq!(log.text().matches(advice).count(), 1, "said once: {}", log.text());
     let daemon = Daemon::new(decision());
     let checked = trust.clone();
     let state = daemon.state.clone().with_check("authentication-trust", move || checked.health());
@@ -184,36 +223,10 @@ async fn a_cluster_that_does_not_answer_costs_a_limited_time() {
     assert_eq!(error, "the token review failed: no answer within 50ms");
 }
 
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn tokens_are_in_no_log_at_any_level() {
     const SECRET: &str = "eyJhbGciOiJSUzI1NiJ9.secret";
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    // The test's runtime has one thread, so this sees the server's and the client's work alike.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::listen();
     let kube = FakeKube::start().await;
     put(&kube, &trust_data(&Ca::new("ca").pem(), "", &[]));
     let trust = follow(&kube);
@@ -224,7 +237,8 @@ async fn tokens_are_in_no_log_at_any_level() {
     let daemon = Daemon::new(decision());
     let router = api_router(daemon.state.clone(), &access);
     let accepted = json!({"authenticated": true, "user": {"username": "sa"}});
-    let answers = [Ok(accepted), Ok(json!({"authenticated": "nonsense"})), Ok(json!({})), Err(StatusCode::INTERNAL_SERVER_ERROR)];
+    let answers =
+        [Ok(accepted), Ok(json!({"authenticated": "nonsense"})), Ok(json!({})), Err(StatusCode::INTERNAL_SERVER_ERROR)];
     for (round, answer) in answers.into_iter().enumerate() {
         clock.set(AT + 100.0 * round as f64);
         kube.review(TOKEN_REVIEWS, move |_| answer.clone());
@@ -232,7 +246,7 @@ async fn tokens_are_in_no_log_at_any_level() {
         ask.send(&router).await;
     }
     assert!(kube.calls(TOKEN_REVIEWS).len() >= 4);
-    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let logged = log.text();
     assert!(logged.contains("credentials are refused"), "something is logged");
     assert!(!logged.contains(SECRET) && !logged.contains("secret"), "{logged}");
 }

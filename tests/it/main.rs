@@ -20,6 +20,7 @@ mod prometheus_stage; // a fleet in wall-clock time, a Prometheus and the daemon
 mod prometheus_support; // starts and stops a Prometheus
 mod serve_auth; // who it is: front proxy, certificates, tokens, nobody
 mod serve_auth_access; // may they: questions, what is remembered, refusals, limits
+mod serve_auth_program; // the daemon's own listener for kube-apiserver, as a program
 mod serve_auth_support; // certificates and a cluster's answers for the tests of authentication
 mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
 mod serve_external; // the external metrics API: discovery, data path, errors

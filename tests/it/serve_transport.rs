@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use poolwright::serve::{ClientCertificates, Listener, StopTimes, Tls, run};
@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme, Str
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::serve_auth_support::{Api, Ca, HPA, Shown, values};
+use crate::serve_auth_support::{Api, Ask, Ca, HPA, Shown, values};
 use crate::serve_support::EM;
 
 /// The protected API on a TLS socket.
@@ -33,13 +33,15 @@ impl Server {
     fn start() -> Self {
         let api = Api::new();
         let router = api.router.clone();
-        Self::serve(api, router)
+        let tls = Tls::self_signed(&["localhost".into()], ClientCertificates::Unjudged).unwrap();
+        Self::listen(api, router, Some(tls))
     }
 
-    fn serve(api: Api, router: Router) -> Self {
-        let tls = Tls::self_signed(&["localhost".into()], ClientCertificates::Unjudged).unwrap();
+    fn listen(api: Api, router: Router, tls: Option<Tls>) -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(tls.certificate_pem().unwrap().as_bytes()).unwrap()).unwrap();
+        if let Some(pem) = tls.as_ref().and_then(Tls::certificate_pem) {
+            roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        }
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -47,7 +49,7 @@ impl Server {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let listeners = vec![Listener { socket, router, tls: Some(tls) }];
+        let listeners = vec![Listener { socket, router, tls }];
         let task = tokio::spawn(run(listeners, api.daemon.state.readiness().clone(), shutdown, times));
         Self { api, address, roots: Arc::new(roots), stop, task }
     }
@@ -116,6 +118,32 @@ async fn a_strange_certificate_reaches_health_and_nothing_else() {
     server.end().await;
 }
 
+#[tokio::test]
+async fn a_client_that_hangs_up_ends_its_request() {
+    let server = Server::start();
+    server.api.reviews.hold(true);
+    let client = server.http2(Some(&server.api.front.client("front-proxy-client", "")));
+    let url = server.url(&values());
+    let asking = tokio::spawn(async move { client.get(url).header("x-remote-user", HPA).send().await.map(|_| ()) });
+    while server.api.reviews.asked() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let state = server.api.daemon.state.clone().with_access_report(server.api.access.report());
+    let router = poolwright::serve::web_router(state);
+    let in_flight = async |wanted: &str| {
+        let page = Ask::get("/metrics").send(&router).await.body;
+        page.contains(&format!("poolwright_api_requests_in_flight {wanted}"))
+    };
+    assert!(in_flight("1.0").await);
+    asking.abort();
+    let begin = Instant::now();
+    while !in_flight("0.0").await {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the request is still worked on");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.end().await;
+}
+
 /// Shows a certificate and signs with another key.
 #[derive(Debug)]
 struct Thief(Arc<CertifiedKey>);
@@ -179,7 +207,8 @@ fn get_health() -> Vec<u8> {
 }
 
 fn opening() -> Vec<u8> {
-    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[]), &frame(SETTINGS, ACK, 0, &[])].concat()
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[]), &frame(SETTINGS, ACK, 0, &[])]
+        .concat()
 }
 
 type Frame = (u8, u8, Vec<u8>);
@@ -293,24 +322,67 @@ async fn floods_end_their_own_connection_only() {
 }
 
 #[tokio::test]
+async fn silent_and_slow_clients_are_let_go_and_others_are_served() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    let api = Api::new();
+    let router = api.router.clone();
+    let server = Server::listen(api, router, None);
+    let mut idle = vec![];
+    for number in 0..300 {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        // Some say nothing, some begin a request and do not go on, some are idle after an answer.
+        if number % 3 == 1 {
+            socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").await.unwrap();
+        } else if number % 3 == 2 {
+            socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            assert_eq!(socket.read_u8().await.unwrap(), b'H');
+        }
+        idle.push(socket);
+    }
+    let health = format!("http://{}/healthz", server.address);
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    assert_eq!(client.get(&health).send().await.unwrap().status().as_u16(), 200);
+    tokio::time::pause();
+    for _ in 0..120 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    tokio::time::resume();
+    for socket in &mut idle {
+        // Answers and complaints may come first; then the end.
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    }
+    assert_eq!(client.get(&health).send().await.unwrap().status().as_u16(), 200);
+    server.end().await;
+}
+
+/// A record with a ClientHello of version 3.`minor`: one suite, one group, one signature scheme.
+fn client_hello(minor: u8) -> Vec<u8> {
+    let extensions = [0, 10, 0, 4, 0, 2, 0, 0x1d, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
+    let body = [&[3, minor][..], &[7; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0, 0, 22], &extensions].concat();
+    let hello = [&[1, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat();
+    [&[22, 3, 1, 0, u8::try_from(hello.len()).unwrap()][..], &hello].concat()
+}
+
+#[tokio::test]
 async fn old_tls_is_refused() {
     let server = Server::start();
-    // A ClientHello of TLS 1.1, which no current library would send: version 3.2, one CBC suite, no extensions.
-    let body = [&[3, 2][..], &[7; 32], &[0, 0, 2, 0xc0, 0x13, 1, 0]].concat();
-    let hello = [&[1, 0, 0, u8::try_from(body.len()).unwrap()][..], &body].concat();
-    let record = [&[22, 3, 1, 0, u8::try_from(hello.len()).unwrap()][..], &hello].concat();
-    let address = server.address;
-    let answer = blocking(move || {
-        let mut socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        socket.write_all(&record).unwrap();
-        let mut answer = Vec::new();
-        let _ = socket.read_to_end(&mut answer);
-        answer
-    })
-    .await;
-    // A fatal alert: protocol version.
-    assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]));
+    // One ClientHello with the versions that no current library would ask for, and with TLS 1.2.
+    for (minor, first_bytes) in [(1, &[21, 3, 3, 0, 2, 2, 70][..]), (2, &[21, 3, 3, 0, 2, 2, 70]), (3, &[22, 3, 3])] {
+        let (address, hello) = (server.address, client_hello(minor));
+        let answer = blocking(move || {
+            let mut socket = TcpStream::connect(address).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            socket.write_all(&hello).unwrap();
+            let mut answer = [0; 7];
+            socket.read_exact(&mut answer).unwrap();
+            answer
+        })
+        .await;
+        // The fatal alert "protocol version", or the handshake goes on.
+        assert!(answer.starts_with(first_bytes), "3.{minor}: {answer:?}");
+    }
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let config = builder.with_protocol_versions(&[version]).unwrap().with_root_certificates(server.roots.clone());

@@ -65,6 +65,27 @@ impl Counters {
     }
 }
 
+/// Lets one of many like messages through: whoever can send requests could otherwise fill the log.
+#[derive(Debug, Default)]
+pub(super) struct Seldom {
+    last_second: AtomicU64,
+}
+
+impl Seldom {
+    const SECONDS: u64 = 10;
+
+    /// Whether this one may be said loudly.
+    pub fn may(&self, now_seconds: f64) -> bool {
+        // Casting cuts the fraction, and a time before 1970 becomes 0.
+        let (now, last) = (now_seconds as u64, self.last_second.load(Ordering::Relaxed));
+        let due = now.abs_diff(last) >= Self::SECONDS;
+        if due {
+            self.last_second.store(now, Ordering::Relaxed);
+        }
+        due
+    }
+}
+
 /// Reads the counters and the state of trust; cloning is cheap.
 #[derive(Clone)]
 pub struct AccessReport {

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::authenticate::{Authenticator, Proof};
 use super::authorize::Authorizer;
-use super::counters::{self, AccessReport, Counters};
+use super::counters::{self, AccessReport, Counters, Seldom};
 use super::headers;
 use super::peer::PeerCertificates;
 use super::question::{AccessQuestion, Action};
@@ -54,6 +54,9 @@ struct Delegated {
     limits: Limits,
     places: Semaphore,
     counters: Arc<Counters>,
+    clock: Arc<dyn Clock>,
+    refusals_said: Seldom,
+    failures_said: Seldom,
 }
 
 /// Extension of a response after which the connection should end: its caller is not known, and a connection
@@ -82,11 +85,14 @@ impl Access {
     ) -> Self {
         Self(Some(Arc::new(Delegated {
             authenticator: Authenticator::new(Arc::clone(&trust), Arc::clone(&reviews), Arc::clone(&clock)),
-            authorizer: Authorizer::new(reviews, clock),
+            authorizer: Authorizer::new(reviews, Arc::clone(&clock)),
             trust,
             limits,
             places: Semaphore::new(limits.in_flight),
             counters: Arc::default(),
+            clock,
+            refusals_said: Seldom::default(),
+            failures_said: Seldom::default(),
         })))
     }
 
@@ -139,7 +145,11 @@ impl Delegated {
         let (user, proof) = match self.identify(&mut request).await {
             Ok(identity) => identity,
             Err(why) => {
-                tracing::warn!(why, "a request's credentials are refused");
+                if self.refusals_said.may(self.clock.now_seconds()) {
+                    tracing::warn!(why, "a request's credentials are refused");
+                } else {
+                    tracing::debug!(why, "a request's credentials are refused");
+                }
                 return closing(Status::unauthorized().into_response(layout), http2);
             }
         };
@@ -208,7 +218,9 @@ impl Delegated {
             }
             Err(error) => {
                 self.counters.decided(counters::Access::Failed);
-                tracing::warn!(%error, "the cluster does not say whether a request is allowed");
+                if self.failures_said.may(self.clock.now_seconds()) {
+                    tracing::warn!(%error, "the cluster does not say whether a request is allowed");
+                }
                 Err(Box::new(refusal::no_verdict(uri, &error)))
             }
         }
