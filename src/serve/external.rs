@@ -17,6 +17,7 @@ use super::path::Endpoint;
 use super::selector::Selector;
 use super::state::ServeState;
 use super::status::{Empty, Layout, Status, json_response, text_response};
+use super::upstream::Upstream;
 use super::view::{Item, MetricValue, Refusal};
 use crate::control::Withheld;
 
@@ -37,7 +38,14 @@ pub fn routes(state: ServeState) -> Router {
 
 async fn answer(State(state): State<ServeState>, request: Request) -> Response {
     let layout = Layout::wanted(request.uri().query().unwrap_or_default(), request.headers());
-    match Endpoint::of(request.uri().path()) {
+    let endpoint = Endpoint::of(request.uri().path());
+    if let Some(upstream) = state.upstream()
+        && let Some(question) = Upstream::question(&endpoint, &request, layout)
+    {
+        let answer = upstream.ask(&question).await;
+        return answer.unwrap_or_else(|status| status.into_response(question.layout));
+    }
+    match endpoint {
         Endpoint::Unknown | Endpoint::OpenApi => text_response(StatusCode::NOT_FOUND, "404 page not found\n"),
         Endpoint::Malformed => text_response(StatusCode::BAD_REQUEST, "400 malformed path\n"),
         Endpoint::UnknownInGroup => Status::unknown_path().into_response(layout),

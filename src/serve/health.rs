@@ -1,7 +1,7 @@
 //! `/healthz`, `/livez`, `/readyz` in the form kubelet and kubectl know.
 //!
-//! Alive means the process answers. Ready means in addition that a decision was made since the start and
-//! that the stop has not begun.
+//! Alive means the process answers. Ready means in addition that a decision was made since the start, that no
+//! serving certificate has expired or is about to, and that the stop has not begun.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +56,11 @@ async fn readyz(State(state): State<ServeState>, query: RawQuery) -> Response {
 fn ready(state: &ServeState) -> Vec<Check> {
     let mut checks = alive();
     checks.push(Check { name: "first-decision", ok: state.published().decision.is_some() });
+    if !state.certificates().is_empty() {
+        let now_seconds = state.now_seconds();
+        let ok = !state.certificates().iter().any(|(_, tls)| tls.is_expiring(now_seconds));
+        checks.push(Check { name: "serving-certificate", ok });
+    }
     checks.push(Check { name: "shutdown", ok: !state.readiness().is_stopping() });
     checks
 }

@@ -5,6 +5,7 @@
 //! decides and never computes a number of its own. What it may not give (nothing decided yet, too old, a
 //! pool that is not in mode `act`) it refuses; it never gives an old or a partial answer.
 
+mod cluster;
 mod discovery;
 mod external;
 mod families;
@@ -21,11 +22,13 @@ mod server;
 mod state;
 mod status;
 mod tls;
+mod upstream;
 mod view;
 
 use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use cluster::{ApiServiceStatus, CertificateStatus, ClusterStatus, Coexistence, Owner};
 pub use discovery::{GROUP, GROUP_VERSION, Metric};
 pub use health::Readiness;
 pub use label::selectable;
@@ -33,6 +36,7 @@ pub use selector::{Selector, SelectorError};
 pub use server::{Listener, StopTimes, run};
 pub use state::ServeState;
 pub use tls::{Authorities, ClientCertificates, Tls, TlsError};
+pub use upstream::{Upstream, UpstreamSettings};
 
 /// What kube-apiserver and kubelet call: the external metrics API, `/version` and health.
 pub fn api_router(state: ServeState) -> Router {
