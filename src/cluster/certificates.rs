@@ -53,7 +53,7 @@ pub struct Keeper {
     settings: CertificateSettings,
     namespace: String,
     listeners: Vec<Tls>,
-    served: Option<Served>,
+    served: Option<ServingPair>,
     /// Since when each authority has been seen in the `caBundle`.
     since: BTreeMap<Fingerprint, f64>,
     started_seconds: f64,
@@ -62,9 +62,6 @@ pub struct Keeper {
     material: Option<Material>,
     error: Option<String>,
 }
-
-#[derive(Debug)]
-struct Served(ServingPair);
 
 impl Keeper {
     pub fn new(client: Client, identity: &Identity, settings: CertificateSettings, now_seconds: f64) -> Self {
@@ -99,7 +96,7 @@ impl Keeper {
         let authorities = self.material.as_ref().map_or(&[][..], |m| &m.authorities);
         CertificateStatus {
             secret: format!("{}/{}", self.namespace, self.settings.secret),
-            expires_at_seconds: self.served.as_ref().map(|s| s.0.facts.validity.until_seconds),
+            expires_at_seconds: self.served.as_ref().map(|s| s.facts.validity.until_seconds),
             authority_expires_at_seconds: authorities.first().map(|a| a.facts.validity.until_seconds),
             authorities: authorities.len(),
             error: self.error.clone(),
@@ -262,7 +259,7 @@ impl Keeper {
 
     fn serve(&mut self, leaf: &ServingPair, trust: &Trust, done: &mut Done, now_seconds: f64) {
         let CertificateSettings { lifetimes, .. } = &self.settings;
-        let served = self.served.as_ref().map(|s| &s.0);
+        let served = self.served.as_ref();
         if served.is_some_and(|s| s.chain == leaf.chain) {
             return;
         }
@@ -278,7 +275,7 @@ impl Keeper {
                 return;
             }
         }
-        self.served = Some(Served(leaf.clone()));
+        self.served = Some(leaf.clone());
         done.happenings.push(Happening::CertificateServed);
     }
 }

@@ -84,7 +84,7 @@ pub struct Material {
 }
 
 /// A serving certificate and its key.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ServingPair {
     pub facts: Leaf,
     pub names: BTreeSet<String>,

@@ -1,5 +1,7 @@
 //! `poolwright serve`: the daemon.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::cluster::ClusterArgs;
 use super::kubernetes::KubernetesArgs;
 use super::source::SourceArgs;
 use super::{Exit, load_policy};
@@ -29,6 +32,8 @@ pub struct ServeArgs {
     source: SourceArgs,
     #[command(flatten)]
     kubernetes: KubernetesArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// Address of all interfaces. There is no authentication yet: keep it on loopback or behind a proxy.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -75,8 +80,22 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
         return Ok(Exit::Usage);
     }
-    let cluster = args.kubernetes.client().await?;
-    let tls = tls(&args)?;
+    let identity = args.kubernetes.identity();
+    let upstream = args.cluster.upstream(&identity)?;
+    let client = args.kubernetes.client().await?;
+    if client.is_none() && args.cluster.api_tls_secret.is_some() {
+        eprintln!("poolwright: --api-tls-secret needs a cluster: run in a pod, or say --kubernetes on");
+        return Ok(Exit::Usage);
+    }
+    let mut tls = tls(&args)?;
+    let cluster = match client {
+        None => None,
+        Some(client) => {
+            let (tasks, mut made) = args.cluster.start(client, identity, false, vec![ClientCertificates::Ignored])?;
+            tls = made.pop().or(tls);
+            Some(tasks)
+        }
+    };
     let socket =
         std::net::TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     socket.set_nonblocking(true)?;
@@ -96,8 +115,17 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         journal,
     });
     announce(&args, tls.is_some(), socket.local_addr()?);
-    let serving =
+    let mut serving =
         ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
+    if let Some(tasks) = &cluster {
+        serving = serving.with_cluster(tasks.status.clone());
+    }
+    if let Some(upstream) = upstream {
+        serving = serving.with_upstream(upstream);
+    }
+    if let Some(tls) = &tls {
+        serving = serving.with_certificate("all", tls.clone());
+    }
     let readiness = serving.readiness().clone();
     let listener = Listener { socket, router: crate::serve::router(serving), tls };
     let stop = CancellationToken::new();

@@ -40,7 +40,20 @@ pub struct Tls {
     clients: ClientCertificates,
     /// Hash of the content that was last tried.
     last_tried: Arc<Mutex<[u8; 32]>>,
-    life: Arc<Mutex<Life>>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+/// The chain that is served, PEM, and its life.
+#[derive(Clone, Debug)]
+struct Shown {
+    chain: Vec<u8>,
+    life: Life,
+}
+
+impl Shown {
+    fn of(chain: &[u8]) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self { chain: chain.to_vec(), life: Life::of(chain) }))
+    }
 }
 
 /// Begin and end of a certificate, Unix time.
@@ -96,8 +109,8 @@ impl Tls {
         let contents = Contents::read(&certificate, &key, &clients)?;
         let config = RustlsConfig::from_config(contents.build(&certificate, &key, &clients)?);
         let last_tried = Arc::new(Mutex::new(contents.hash()));
-        let life = Arc::new(Mutex::new(Life::of(&contents.chain)));
-        Ok(Self { config, source: Arc::new(Source::Files { certificate, key }), clients, last_tried, life })
+        let shown = Shown::of(&contents.chain);
+        Ok(Self { config, source: Arc::new(Source::Files { certificate, key }), clients, last_tried, shown })
     }
 
     /// Serve this certificate chain and key, both PEM, until [`Tls::replace`].
@@ -109,8 +122,8 @@ impl Tls {
         let (certificate_place, key_place) = Contents::places();
         let config = RustlsConfig::from_config(contents.build(certificate_place, key_place, &clients)?);
         let last_tried = Arc::new(Mutex::new(contents.hash()));
-        let life = Arc::new(Mutex::new(Life::of(&contents.chain)));
-        Ok(Self { config, source: Arc::new(Source::Memory), clients, last_tried, life })
+        let shown = Shown::of(&contents.chain);
+        Ok(Self { config, source: Arc::new(Source::Memory), clients, last_tried, shown })
     }
 
     /// Serve this chain and key from now on; true when they are others than before. Open connections keep theirs.
@@ -167,7 +180,12 @@ impl Tls {
     }
 
     fn life(&self) -> Life {
-        *self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).life
+    }
+
+    /// The certificate chain that is served, PEM.
+    pub fn chain_pem(&self) -> Vec<u8> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).chain.clone()
     }
 
     fn take_over(&self, contents: &Contents, certificate: &Path, key: &Path) -> Result<bool, TlsError> {
@@ -178,7 +196,8 @@ impl Tls {
         }
         *last_tried = hash;
         self.config.reload_from_config(contents.build(certificate, key, &self.clients)?);
-        *self.life.lock().unwrap_or_else(PoisonError::into_inner) = Life::of(&contents.chain);
+        let shown = Shown { chain: contents.chain.clone(), life: Life::of(&contents.chain) };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         Ok(true)
     }
 
