@@ -67,7 +67,7 @@ enum Verb {
     /// Dry run: print what every pool should run, and why. Writes nothing.
     Plan(plan::PlanArgs),
     /// The daemon: decide every interval and publish.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// Print a completion script for a shell.

@@ -235,7 +235,8 @@ impl Keeper {
             );
             return;
         }
-        if !self.patience.may_try(now) {
+        let ours = material::fingerprints(&material.authorities);
+        if !self.patience.may_try(&ours, now) {
             let words = "something else keeps changing the APIService's caBundle; poolwright writes it again later";
             self.error = Some(words.to_owned());
             return;
@@ -245,13 +246,13 @@ impl Keeper {
         let bundle = material::write_bundle(wanted.iter().filter_map(pick));
         match registrar.trust(view, bundle).await {
             Written::Done => {
-                self.patience.tried(now);
+                self.patience.tried(ours, now);
                 done.again = true;
                 done.happenings.push(Happening::BundlePatched);
             }
             Written::Conflict => done.again = true,
             Written::Failed(why) => {
-                self.patience.tried(now);
+                self.patience.tried(ours, now);
                 self.error = Some(format!("the APIService's caBundle cannot be written: {why}"));
             }
         }
@@ -306,20 +307,23 @@ struct Patience {
     base_seconds: f64,
     tries: u32,
     next_seconds: f64,
+    /// Our authorities at the last try: new ones are not held up by the fate of older ones.
+    last: BTreeSet<Fingerprint>,
 }
 
 impl Patience {
     const LONGEST_SECONDS: f64 = 3600.0;
 
     fn new(base_seconds: f64) -> Self {
-        Self { base_seconds, tries: 0, next_seconds: f64::NEG_INFINITY }
+        Self { base_seconds, tries: 0, next_seconds: f64::NEG_INFINITY, last: BTreeSet::new() }
     }
 
-    fn may_try(&self, now_seconds: f64) -> bool {
-        now_seconds >= self.next_seconds
+    fn may_try(&self, ours: &BTreeSet<Fingerprint>, now_seconds: f64) -> bool {
+        now_seconds >= self.next_seconds || *ours != self.last
     }
 
-    fn tried(&mut self, now_seconds: f64) {
+    fn tried(&mut self, ours: BTreeSet<Fingerprint>, now_seconds: f64) {
+        self.last = ours;
         let pause = self.base_seconds * f64::from(1_u32 << self.tries.min(12));
         self.next_seconds = now_seconds + pause.min(Self::LONGEST_SECONDS);
         self.tries += 1;

@@ -52,6 +52,8 @@ pub struct ClusterArgs {
 #[derive(Debug)]
 pub struct ClusterTasks {
     pub status: Arc<ArcSwap<ClusterStatus>>,
+    /// For whoever has something to say about an object, e.g. that a pool's HPA will not follow.
+    #[allow(dead_code, reason = "the checks of what scales a pool are not part of the daemon yet")]
     pub events: Events,
     tasks: Vec<JoinHandle<()>>,
 }
