@@ -109,7 +109,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Demo(args) => runtime()?.block_on(demo::run(args)),
         Verb::Plan(args) => runtime()?.block_on(plan::run(args)),
-        Verb::Serve(args) => runtime()?.block_on(serve::run(args)),
+        Verb::Serve(args) => runtime()?.block_on(serve::run(*args)),
         Verb::Policy(args) => policy::run(&args),
         Verb::Completions { shell } => {
             let mut script = vec![];
