@@ -5,12 +5,24 @@
 //! (scale targets, pods, HPAs) is observation and lives in [`observe`](crate::observe); what is answered to
 //! callers lives in [`serve`](crate::serve), which knows this room only through the traits it defines itself.
 
+mod authority;
+mod certificates;
 mod client;
+mod events;
 mod identity;
 mod reviews;
 mod trust;
+mod material;
+mod registration;
+mod standing;
+mod written;
 
+pub use authority::Lifetimes;
+pub use certificates::CertificateSettings;
 pub use client::{Connection, connect};
+pub use events::{Events, Notice, Weight};
 pub use identity::Identity;
 pub use reviews::{ClusterReviews, Patience};
 pub use trust::ClusterTrust;
+pub use registration::API_SERVICE;
+pub use standing::{Standing, StandingSettings};

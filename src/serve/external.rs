@@ -20,6 +20,7 @@ use super::protobuf::{self, Message, list_meta};
 use super::selector::Selector;
 use super::state::ServeState;
 use super::status::Status;
+use super::upstream::Upstream;
 use super::view::{Answer, Item, MetricValue, Refusal};
 use crate::control::Withheld;
 
@@ -59,7 +60,13 @@ async fn answer(State(state): State<ServeState>, request: Request) -> Response {
     let (query, headers) = (request.uri().query().unwrap_or_default(), request.headers());
     let wanted = Format::wanted(query, headers);
     let format = wanted.unwrap_or_else(|| Format::of_errors(query, headers));
-    match Endpoint::of(request.uri().path()) {
+    let endpoint = Endpoint::of(request.uri().path());
+    if let Some(upstream) = state.upstream()
+        && let Some(question) = Upstream::question(&endpoint, &request)
+    {
+        return upstream.ask(&question).await.unwrap_or_else(|status| status.into_response(format));
+    }
+    match endpoint {
         Endpoint::Unknown => text_response(StatusCode::NOT_FOUND, "404 page not found\n"),
         Endpoint::Malformed => text_response(StatusCode::BAD_REQUEST, "400 malformed path\n"),
         Endpoint::UnknownInGroup => Status::unknown_path().into_response(format),

@@ -89,6 +89,11 @@ fn ready(state: &ServeState) -> Vec<Part> {
     let mut parts = alive();
     let decided = if state.published().decision.is_some() { Health::Good } else { Health::Worrying("not yet") };
     parts.push(Part { name: "first-decision", health: decided });
+    if !state.certificates().is_empty() {
+        let now_seconds = state.now_seconds();
+        let expiring = state.certificates().iter().any(|(_, tls)| tls.is_expiring(now_seconds));
+        parts.push(Part { name: "serving-certificate", health: (!expiring).into() });
+    }
     parts.push(Part { name: "shutdown", health: (!state.readiness().is_stopping()).into() });
     parts.extend(state.checks().iter().map(|check| Part { name: check.name, health: (check.look)() }));
     parts

@@ -97,6 +97,8 @@ struct StatusAnswer<'a> {
     stopping: bool,
     /// Whether `/v1/demo` has something to show.
     demo: bool,
+    /// Whether `/v1/cluster` has something to show.
+    cluster: bool,
     policy: &'a PolicyStatus,
     daemon: &'a DaemonStatus,
 }
@@ -122,6 +124,7 @@ pub fn routes(state: ServeState) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/status", get(status))
         .route("/v1/demo", get(demo))
+        .route("/v1/cluster", get(cluster))
         .with_state(state)
 }
 
@@ -190,6 +193,7 @@ async fn status(State(state): State<ServeState>) -> Response {
         ready: health::is_ready(&state),
         stopping: state.readiness().is_stopping(),
         demo: state.demo().is_some(),
+        cluster: state.cluster().is_some(),
         policy: &published.policy,
         daemon: &published.daemon,
     })
@@ -199,6 +203,13 @@ async fn demo(State(state): State<ServeState>) -> Response {
     match state.demo() {
         Some(value) => found(&*value),
         None => error(StatusCode::NOT_FOUND, "not-found", "this is no demonstration".into()),
+    }
+}
+
+async fn cluster(State(state): State<ServeState>) -> Response {
+    match state.cluster() {
+        Some(status) => found(&*status),
+        None => error(StatusCode::NOT_FOUND, "not-found", "this daemon talks to no cluster".into()),
     }
 }
 

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 use super::auth::AccessNumbers;
 use super::encode::text_response;
+use super::cluster::{Coexistence, Owner};
 use super::families;
 use super::health;
 use super::state::ServeState;
@@ -62,6 +63,7 @@ impl Collector for Snapshot {
         if let Some(report) = self.0.access() {
             access(&mut page, &report.numbers())?;
         }
+        standing(&mut page, &self.0, now_seconds)?;
         match published.current(now_seconds) {
             Ok(decision) => families::decision(&mut page, decision),
             Err(_) => Ok(()),
@@ -138,6 +140,42 @@ fn access(page: &mut Page<'_>, numbers: &AccessNumbers) -> fmt::Result {
     page.gauge("poolwright_api_trust_confirmed", help, bit(numbers.trust_confirmed))?;
     let help = "1 while any client certificate of the cluster would pass for its front proxy: the two share an authority and no names are required.";
     page.gauge("poolwright_api_front_proxy_unguarded", help, bit(numbers.front_proxy_unguarded))
+}
+
+/// Certificates and, in a cluster, the APIService.
+fn standing(page: &mut Page<'_>, state: &ServeState, now_seconds: f64) -> fmt::Result {
+    let help = "Time until the serving certificate of the listener expires, seconds; negative afterwards, and until the first one is there.";
+    let left = state.certificates().iter().map(|(listener, tls)| {
+        let labels: Labels<'_> = vec![("listener", listener)];
+        (labels, Some(tls.expires_at_seconds() - now_seconds))
+    });
+    page.gauges("poolwright_serving_certificate_expiry_seconds", help, left)?;
+    if let Some(upstream) = state.upstream() {
+        let (asked, failed) = upstream.counts();
+        page.counter("poolwright_upstream_requests", "Requests passed on to the upstream metrics server.", asked)?;
+        let help = "Requests to the upstream metrics server without a usable answer.";
+        page.counter("poolwright_upstream_failures", help, failed)?;
+    }
+    let Some(cluster) = state.cluster() else { return Ok(()) };
+    let flag = |is: bool| Some(f64::from(u8::from(is)));
+    let help = "Who owns the APIService of the external metrics API: 1 for the owner, 0 for the others.";
+    let owners = Owner::ALL.map(|owner| {
+        let labels: Labels<'_> = vec![("owner", owner.as_str())];
+        (labels, flag(cluster.api_service.owner == owner))
+    });
+    page.gauges("poolwright_apiservice_owner", help, owners)?;
+    let help = "By which way the numbers reach those who scale: 1 for the way in use, 0 for the others.";
+    let modes = Coexistence::ALL.map(|mode| {
+        let labels: Labels<'_> = vec![("mode", mode.as_str())];
+        (labels, flag(cluster.mode == mode))
+    });
+    page.gauges("poolwright_coexistence_mode", help, modes)?;
+    let checked = cluster.api_service.checked_at_seconds.map(|at| (now_seconds - at).max(0.0));
+    let help = "Time since the APIService was last read, seconds.";
+    page.gauges("poolwright_apiservice_check_age_seconds", help, [(vec![], checked)])?;
+    let error = cluster.certificate.as_ref().map(|c| f64::from(u8::from(c.error.is_some())));
+    let help = "1 while something keeps the self-made certificates from being renewed or trusted.";
+    page.gauges("poolwright_certificate_error", help, [(vec![], error)])
 }
 
 /// The exposition being written.

@@ -7,6 +7,7 @@
 
 pub mod auth;
 mod connection;
+mod cluster;
 mod discovery;
 mod encode;
 mod external;
@@ -26,12 +27,14 @@ mod server;
 mod state;
 mod status;
 mod tls;
+mod upstream;
 mod view;
 
 use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::Access;
+pub use cluster::{ApiServiceStatus, CertificateStatus, ClusterStatus, Coexistence, Owner};
 pub use discovery::{GROUP, GROUP_VERSION, Metric};
 pub use health::{Health, Readiness};
 pub use label::selectable;
@@ -39,6 +42,7 @@ pub use selector::{Selector, SelectorError};
 pub use server::{Listener, StopTimes, run};
 pub use state::ServeState;
 pub use tls::{Authorities, ClientCertificates, Tls, TlsError};
+pub use upstream::{Upstream, UpstreamSettings};
 
 /// What kube-apiserver and kubelet call: the external metrics API, `/version` and health, for those whom `access`
 /// admits.

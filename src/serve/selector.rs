@@ -60,6 +60,11 @@ impl Selector {
         self.requirements.iter().all(|r| r.test.holds(lookup(&r.key)))
     }
 
+    /// Whether a requirement is about `key`.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.requirements.iter().any(|r| r.key == key)
+    }
+
     /// The one value that `key` must have, where the selector says so: lets a caller look it up
     /// instead of trying every item.
     pub fn exact(&self, key: &str) -> Option<&str> {

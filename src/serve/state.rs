@@ -8,6 +8,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::auth::AccessReport;
 use super::health::{Check, Health, Readiness};
+use super::cluster::ClusterStatus;
+use super::tls::Tls;
+use super::upstream::Upstream;
 use super::view::View;
 use crate::control::{Clock, Decision, Published, Withheld};
 
@@ -21,6 +24,9 @@ struct Shared {
     clock: Arc<dyn Clock>,
     readiness: Readiness,
     demo: Arc<ArcSwapOption<serde_json::Value>>,
+    cluster: Option<Arc<ArcSwap<ClusterStatus>>>,
+    upstream: Option<Arc<Upstream>>,
+    certificates: Vec<(&'static str, Tls)>,
     selector_required: bool,
     checks: Vec<Check>,
     access: Option<AccessReport>,
@@ -40,6 +46,9 @@ impl ServeState {
             clock,
             readiness: Readiness::default(),
             demo: Arc::default(),
+            cluster: None,
+            upstream: None,
+            certificates: Vec::new(),
             selector_required: false,
             checks: Vec::new(),
             access: None,
@@ -51,6 +60,24 @@ impl ServeState {
     #[must_use]
     pub fn with_demo(self, demo: Arc<ArcSwapOption<serde_json::Value>>) -> Self {
         self.changed(|shared| shared.demo = demo)
+    }
+
+    /// Show how the daemon stands in its cluster, at `/v1/cluster` and in the metrics.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Arc<ArcSwap<ClusterStatus>>) -> Self {
+        self.changed(|shared| shared.cluster = Some(cluster))
+    }
+
+    /// Pass external metrics that are not ours on to this server.
+    #[must_use]
+    pub fn with_upstream(self, upstream: Upstream) -> Self {
+        self.changed(|shared| shared.upstream = Some(Arc::new(upstream)))
+    }
+
+    /// Watch the end of this listener's certificate: readiness ends before it, and a metric counts down.
+    #[must_use]
+    pub fn with_certificate(self, listener: &'static str, tls: Tls) -> Self {
+        self.changed(|shared| shared.certificates.push((listener, tls)))
     }
 
     /// Refuse external metric requests without a selector: HPA would add up all pools.
@@ -105,6 +132,19 @@ impl ServeState {
 
     pub(super) fn demo(&self) -> Option<Arc<serde_json::Value>> {
         self.0.demo.load_full()
+    }
+
+    pub(super) fn cluster(&self) -> Option<Arc<ClusterStatus>> {
+        self.0.cluster.as_ref().map(|c| c.load_full())
+    }
+
+    pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.0.upstream.as_ref()
+    }
+
+    /// Listeners and their certificates.
+    pub(super) fn certificates(&self) -> &[(&'static str, Tls)] {
+        &self.0.certificates
     }
 
     /// The decision, prepared for answering, if it is young enough.

@@ -142,6 +142,16 @@ impl Status {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message, None)
     }
 
+    /// 502: the server behind this one gave nothing that could be passed on.
+    pub fn bad_gateway(why: &str) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "BadGateway", why.to_owned(), None)
+    }
+
+    /// 504: the server behind this one took too long.
+    pub fn gateway_timeout(why: &str) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", why.to_owned(), None)
+    }
+
     /// The answer to send. 405 names the only method there is, 406 is always indented JSON.
     pub fn into_response(self, format: Format) -> Response {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,6 +1,9 @@
 //! The one integration binary; a file per subject.
 
 mod cluster_trust; // the cluster's trust and reviews: followed, kept, asked with patience
+mod cluster_certificates; // self-made certificates: made once, shared, renewed, trusted before they are served
+mod cluster_registration; // whose APIService it is: reported, never taken without being told to
+mod cluster_support; // replicas of the daemon in a fake cluster, looked at step by step
 mod decide; // the pure function: repeats, holds, keeps limits, survives nonsense
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod fake_kube; // a kube-apiserver for tests
@@ -34,6 +37,7 @@ mod serve_selector; // the selector parser against an independent evaluator
 mod serve_server; // listeners, certificates, the orderly stop
 mod serve_support; // a published snapshot to serve, and how to ask for it
 mod serve_transport; // real connections to the protected API: certificates, endings, floods
+mod serve_upstream; // metrics that are not ours, passed on to another server
 mod simulate_engine; // one simulated replica against the performance model
 mod simulate_fleet; // pools, stock, routing, accounts and determinism of the simulated fleet
 mod simulate_http; // a simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower

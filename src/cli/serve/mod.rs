@@ -1,6 +1,7 @@
 //! `poolwright serve`: the daemon.
 
 mod api;
+mod cluster;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::api::ApiArgs;
+use self::cluster::ClusterArgs;
 use super::kubernetes::KubernetesArgs;
 use super::source::SourceArgs;
 use super::{Exit, load_policy};
@@ -33,9 +35,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     kubernetes: KubernetesArgs,
     #[command(flatten)]
-    api: ApiArgs,
-    /// Address of everything that has no listener of its own. Nobody is authenticated there: keep it on loopback
-    /// or behind a proxy.
+@@3@@
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// PEM file of the serving certificate; read again when it changes.
@@ -81,9 +81,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
         return Ok(Exit::Usage);
     }
-    let cluster = args.kubernetes.client().await?;
-    let tls = tls(&args)?;
-    let api = args.api.open(cluster.as_ref(), None)?;
+@@4@@
     let socket =
         std::net::TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     socket.set_nonblocking(true)?;
@@ -102,12 +100,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         store,
         journal,
     });
-    announce(&args, tls.is_some(), api.is_some(), socket.local_addr()?);
-    let mut serving =
-        ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
-    if let Some(api) = &api {
-        api.announce()?;
-        serving = api.settle(serving);
+@@5@@
     }
     let readiness = serving.readiness().clone();
     let listeners = match api {

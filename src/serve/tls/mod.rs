@@ -13,6 +13,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use client::{Authorities, ClientCertificates};
 
@@ -39,6 +40,41 @@ pub struct Tls {
     clients: ClientCertificates,
     /// Hash of the content that was last tried.
     last_tried: Arc<Mutex<[u8; 32]>>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+/// The chain that is served, PEM, and its life.
+#[derive(Clone, Debug)]
+struct Shown {
+    chain: Vec<u8>,
+    life: Life,
+}
+
+impl Shown {
+    fn of(chain: &[u8]) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self { chain: chain.to_vec(), life: Life::of(chain) }))
+    }
+}
+
+/// Begin and end of a certificate, Unix time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Life {
+    from_seconds: i64,
+    until_seconds: i64,
+}
+
+impl Life {
+    /// Of the chain's first certificate; one that cannot be read has none.
+    fn of(chain: &[u8]) -> Self {
+        let der = CertificateDer::pem_slice_iter(chain).next().and_then(Result::ok);
+        let validity = der.as_ref().and_then(|der| {
+            let (_, certificate) = X509Certificate::from_der(der).ok()?;
+            let validity = certificate.validity();
+            Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+        });
+        let (from_seconds, until_seconds) = validity.unwrap_or_default();
+        Self { from_seconds, until_seconds }
+    }
 }
 
 enum Source {
@@ -73,7 +109,8 @@ impl Tls {
         let contents = Contents::read(&certificate, &key, &clients)?;
         let config = Arc::new(ArcSwap::new(contents.build(&certificate, &key, &clients)?));
         let last_tried = Arc::new(Mutex::new(contents.hash()));
-        Ok(Self { config, source: Arc::new(Source::Files { certificate, key }), clients, last_tried })
+        let shown = Shown::of(&contents.chain);
+        Ok(Self { config, source: Arc::new(Source::Files { certificate, key }), clients, last_tried, shown })
     }
 
     /// Serve this certificate chain and key, both PEM, until [`Tls::replace`].
@@ -85,7 +122,8 @@ impl Tls {
         let (certificate_place, key_place) = Contents::places();
         let config = Arc::new(ArcSwap::new(contents.build(certificate_place, key_place, &clients)?));
         let last_tried = Arc::new(Mutex::new(contents.hash()));
-        Ok(Self { config, source: Arc::new(Source::Memory), clients, last_tried })
+        let shown = Shown::of(&contents.chain);
+        Ok(Self { config, source: Arc::new(Source::Memory), clients, last_tried, shown })
     }
 
     /// Serve this chain and key from now on; true when they are others than before. Open connections keep theirs.
@@ -129,6 +167,27 @@ impl Tls {
         self.take_over(&Contents::read(certificate, key, &self.clients)?, certificate, key)
     }
 
+    /// End of the certificate that is served, Unix time.
+    pub fn expires_at_seconds(&self) -> f64 {
+        self.life().until_seconds as f64
+    }
+
+    /// Whether the certificate has expired or is about to: within an hour, or the last twentieth of a shorter life.
+    pub fn is_expiring(&self, now_seconds: f64) -> bool {
+        let Life { from_seconds, until_seconds } = self.life();
+        let margin = ((until_seconds - from_seconds) as f64 / 20.0).min(3600.0);
+        now_seconds >= until_seconds as f64 - margin
+    }
+
+    fn life(&self) -> Life {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).life
+    }
+
+    /// The certificate chain that is served, PEM.
+    pub fn chain_pem(&self) -> Vec<u8> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).chain.clone()
+    }
+
     fn take_over(&self, contents: &Contents, certificate: &Path, key: &Path) -> Result<bool, TlsError> {
         let hash = contents.hash();
         let mut last_tried = self.last_tried.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,6 +196,8 @@ impl Tls {
         }
         *last_tried = hash;
         self.config.store(contents.build(certificate, key, &self.clients)?);
+        let shown = Shown { chain: contents.chain.clone(), life: Life::of(&contents.chain) };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         Ok(true)
     }
 
