@@ -7,6 +7,7 @@
 
 mod client;
 mod identity;
+pub mod manifests;
 
 pub use client::{Connection, connect};
 pub use identity::Identity;
