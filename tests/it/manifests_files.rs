@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use poolwright::cluster::manifests::{
-    Certificates, Follower, Format, Options, Part, Rendered, render, to_text,
-};
+use poolwright::cluster::manifests::{Certificates, Follower, Format, Options, Part, Rendered, render, to_text};
 use poolwright::policy::{Mode, Policy, load};
 use serde_json::Value;
 
@@ -36,7 +34,10 @@ fn acting_policy() -> Policy {
 fn text(rendered: &Rendered, how: &str) -> String {
     assert!(rendered.remarks.is_empty() && rendered.manifests.iter().all(|m| !m.held_back));
     let version = Options::default().kubernetes;
-    format!("# Printed by `poolwright manifests {how}` for Kubernetes {version}.\n{}", to_text(rendered, Format::Yaml).unwrap())
+    format!(
+        "# Printed by `poolwright manifests {how}` for Kubernetes {version}.\n{}",
+        to_text(rendered, Format::Yaml).unwrap()
+    )
 }
 
 #[test]

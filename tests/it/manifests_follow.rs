@@ -15,9 +15,8 @@ fn one_sync(hpa: &Value, started: u32, now: u32, published: u32) -> u32 {
     assert_eq!((&metric["type"], &metric["averageValue"]), (&"AverageValue".into(), &"1".into()));
     let rules = &spec["behavior"][if published > now { "scaleUp" } else { "scaleDown" }];
     assert_eq!((&rules["stabilizationWindowSeconds"], &rules["selectPolicy"]), (&0.into(), &"Max".into()));
-    let tolerance = rules.get("tolerance").map_or(0.1, |t| {
-        parse_quantity_milli(t.as_str().unwrap()).unwrap() as f64 / 1000.0
-    });
+    let tolerance =
+        rules.get("tolerance").map_or(0.1, |t| parse_quantity_milli(t.as_str().unwrap()).unwrap() as f64 / 1000.0);
     let (min, max) = (number(&spec["minReplicas"]), number(&spec["maxReplicas"]));
     let wanted = hpa_desired(now, now, i64::from(published) * 1000, tolerance, min, max);
     let [policy] = &rules["policies"].as_array().unwrap()[..] else { panic!("one policy") };

@@ -28,7 +28,10 @@ fn prints_the_daemon_with_its_policy_and_says_what_waits() {
     let config = objects.iter().find(|o| o["kind"] == "ConfigMap").unwrap();
     let policy = fs::read_to_string("policies/quickstart.yaml").unwrap();
     assert_eq!(config["data"]["quickstart.yaml"], policy.as_str(), "the very text, so the fingerprint stays");
-    assert!(!kinds(&out).contains(&"HorizontalPodAutoscaler".to_owned()) && out.contains("#   kind: HorizontalPodAutoscaler"));
+    assert!(
+        !kinds(&out).contains(&"HorizontalPodAutoscaler".to_owned())
+            && out.contains("#   kind: HorizontalPodAutoscaler")
+    );
     assert!(err.contains("for Kubernetes 1.37") && err.contains("only advise"), "{err}");
     let (_, daemon, _) = manifests(&["--part", "daemon", "--kubernetes-version", "1.35"]);
     assert!(kinds(&daemon).contains(&"Deployment".to_owned()) && !daemon.contains("APIService\n"));
@@ -60,4 +63,29 @@ async fn a_cluster_that_does_not_answer_is_said() {
     let (code, _, err) = run.await.unwrap();
     assert_eq!(code, 0);
     assert!(err.contains("does not tell its version") && err.contains("for Kubernetes 1.37"), "{err}");
+}
+
+#[test]
+fn profiles_travel_with_the_policy_or_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("figures")).unwrap();
+    let text = fs::read_to_string("policies/quickstart.yaml").unwrap();
+    let file = folder.path().join("policy.yaml");
+    let run = |profile: &str| {
+        fs::write(folder.path().join(profile), "{alpha: 7ms, beta: 20us, gamma: 50ns, kvTokens: 100000}").unwrap();
+        let profiled = text.replace("min: 1", &format!("min: 1, performance: {{profile: {profile}}}"));
+        fs::write(&file, profiled).unwrap();
+        let mut command = Command::cargo_bin("poolwright").unwrap();
+        let arguments = ["manifests", "--part", "daemon", "-o", "json", "--kubernetes", "off", "--policy"];
+        command.args(arguments).arg(&file).output().unwrap()
+    };
+    let beside = run("h100.yaml");
+    let list: Value = serde_json::from_slice(&beside.stdout).unwrap();
+    let config = list["items"].as_array().unwrap().iter().find(|o| o["kind"] == "ConfigMap").unwrap();
+    let names: Vec<&String> = config["data"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["h100.yaml", "policy.yaml"]);
+    let below = run("figures/h100.yaml");
+    let error = String::from_utf8(below.stderr).unwrap();
+    assert_eq!((below.status.code(), below.stdout.len()), (Some(2), 0), "{error}");
+    assert!(error.contains("`figures/h100.yaml`: a ConfigMap has no folders"), "{error}");
 }

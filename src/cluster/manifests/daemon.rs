@@ -52,9 +52,7 @@ fn account(options: &Options) -> Manifest {
 fn certificates(options: &Options) -> Vec<Manifest> {
     let object = |kind: &str, name: &str, spec: Value| {
         let metadata = options.own_metadata(name);
-        Manifest::new(
-            json!({"apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": metadata, "spec": spec}),
-        )
+        Manifest::new(json!({"apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": metadata, "spec": spec}))
     };
     let (bootstrap, authority, serving) =
         (options.named("bootstrap"), options.named("authority"), options.named("serving"));
@@ -139,14 +137,15 @@ fn container(options: &Options) -> Value {
     if options.is_keda_grpc() {
         ports.push(json!({"name": "grpc", "containerPort": 9443, "protocol": "TCP"}));
     }
-    let namespace = json!({"fieldRef": {"fieldPath": "metadata.namespace"}});
+    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
     json!({
         "name": "poolwright",
         "image": options.image,
         "imagePullPolicy": "IfNotPresent",
         "args": arguments(options),
         "env": [
-            {"name": "POD_NAMESPACE", "valueFrom": namespace},
+            {"name": "POD_NAME", "valueFrom": field("metadata.name")},
+            {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
             {"name": "POOLWRIGHT_LOG", "value": "info"},
             {"name": "POOLWRIGHT_LOG_FORMAT", "value": "json"},
         ],
@@ -215,10 +214,8 @@ fn volume_list(options: &Options) -> Vec<(&'static str, &'static str, Value)> {
         StateVolume::Claim => json!({"persistentVolumeClaim": {"claimName": options.named("state")}}),
         StateVolume::Empty => json!({"emptyDir": {"sizeLimit": "1Gi"}}),
     };
-    let mut volumes = vec![
-        ("policies", POLICIES, json!({"configMap": {"name": options.named("policy")}})),
-        ("state", STATE, state),
-    ];
+    let mut volumes =
+        vec![("policies", POLICIES, json!({"configMap": {"name": options.named("policy")}})), ("state", STATE, state)];
     let secret = |name: &str| json!({"secret": {"secretName": options.named(name)}});
     if options.serves_api() && options.certificates == Certificates::CertManager {
         volumes.push(("api-tls", API_TLS, secret("serving")));

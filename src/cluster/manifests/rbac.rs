@@ -60,7 +60,10 @@ fn apiservice_reader(options: &Options) -> [Manifest; 2] {
 }
 
 fn own_rules(options: &Options) -> Vec<Value> {
-    let mut rules = vec![events()];
+    // Events about the daemon itself belong to its Service.
+    let service =
+        json!({"apiGroups": [""], "resources": ["services"], "resourceNames": [options.name()], "verbs": ["get"]});
+    let mut rules = vec![events(), service];
     if options.serves_api() && options.certificates == Certificates::SelfMade {
         rules.push(json!({
             "apiGroups": [""],
@@ -90,8 +93,6 @@ fn pool_rules(policy: &Policy, namespace: &str) -> Vec<Value> {
         let scales: Vec<String> = resources.iter().map(|r| format!("{r}/scale")).collect();
         rules.push(json!({"apiGroups": [group], "resources": scales, "verbs": ["get"]}));
     }
-    // Which pods of a Deployment are new and which are the surge of a rolling update.
-    rules.push(json!({"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": WATCH}));
     rules.push(json!({"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": WATCH}));
     rules.push(json!({"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": WATCH}));
     rules.push(events());
@@ -99,7 +100,7 @@ fn pool_rules(policy: &Policy, namespace: &str) -> Vec<Value> {
 }
 
 fn events() -> Value {
-    json!({"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]})
+    json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]})
 }
 
 /// The resource of a kind by the rule that nearly all of them keep.
