@@ -16,6 +16,7 @@ mod material;
 mod registration;
 mod standing;
 mod written;
+pub mod manifests;
 
 pub use authority::Lifetimes;
 pub use certificates::CertificateSettings;
