@@ -58,6 +58,7 @@ impl Collector for Snapshot {
         let published = self.0.published();
         let now_seconds = self.0.now_seconds();
         daemon(&mut page, &published, now_seconds, health::is_ready(&self.0))?;
+        self.0.keda_calls().write(&mut page)?;
         match published.current(now_seconds) {
             Ok(decision) => families::decision(&mut page, decision),
             Err(_) => Ok(()),
@@ -145,6 +146,24 @@ impl Page<'_> {
             } else {
                 family.encode_family(&labels)?.encode_gauge(&value)?;
             }
+        }
+        Ok(())
+    }
+
+    /// One counter family; its name gains `_total`. A family without values is left out.
+    pub fn counters<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            family.encode_family(&labels)?.encode_counter(&value, None::<&Exemplar<[(&str, &str); 0], f64>>)?;
         }
         Ok(())
     }

@@ -1,18 +1,21 @@
-//! Who hears it: the external metrics API for HPA, the JSON API for KEDA and programs, the web page, the
-//! daemon's own `/metrics`, and health.
+//! Who hears it: the external metrics API for HPA, the external scaler and the JSON API for KEDA, the web page,
+//! the daemon's own `/metrics`, and health.
 //!
 //! This room reads one immutable [`Published`](crate::control::Published) snapshot and a clock; it never
 //! decides and never computes a number of its own. What it may not give (nothing decided yet, too old, a
 //! pool that is not in mode `act`) it refuses; it never gives an old or a partial answer.
 
+mod credentials;
 mod discovery;
 mod external;
 mod families;
 mod health;
 mod json;
+mod keda;
 mod label;
 mod metrics;
 mod negotiate;
+mod number;
 mod options;
 mod page;
 mod path;
@@ -26,11 +29,13 @@ mod view;
 use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use credentials::{Credentials, CredentialsError};
 pub use discovery::{GROUP, GROUP_VERSION, Metric};
 pub use health::Readiness;
+pub use keda::{HTTP2 as KEDA_HTTP2, KedaOptions, METRIC as KEDA_METRIC, POOL_KEY as KEDA_POOL_KEY, keda_router};
 pub use label::selectable;
 pub use selector::{Selector, SelectorError};
-pub use server::{Listener, StopTimes, run};
+pub use server::{Http2, Listener, StopTimes, run};
 pub use state::ServeState;
 pub use tls::{Authorities, ClientCertificates, Tls, TlsError};
 
@@ -50,7 +55,12 @@ pub fn router(state: ServeState) -> Router {
 }
 
 fn web(state: ServeState) -> Router {
-    page::routes().merge(json::routes(state.clone())).merge(metrics::routes(state))
+    let json = credentials::protect(json::routes(state.clone()), &state);
+    let mut metrics = metrics::routes(state.clone());
+    if state.credentials().is_some_and(Credentials::protects_metrics) {
+        metrics = credentials::protect(metrics, &state);
+    }
+    page::routes().merge(json).merge(metrics)
 }
 
 /// A panic in one request answers 500 and leaves the others alone.

@@ -16,9 +16,6 @@ use super::tls::Tls;
 /// selectors in the path.
 const MAX_HEADERS_BYTES: u32 = 1 << 20;
 
-/// Requests in flight on one HTTP/2 connection: the aggregator sends all through few connections.
-const MAX_STREAMS: u32 = 1000;
-
 /// How long a client may take to send the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 
@@ -31,6 +28,24 @@ pub struct Listener {
     pub socket: TcpListener,
     pub router: Router,
     pub tls: Option<Tls>,
+    pub http2: Http2,
+}
+
+/// HTTP/2 of one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests in flight on one connection.
+    pub streams: u32,
+    /// Ask a silent client for a sign of life after the first of these, and close its connection when there is none
+    /// within the second.
+    pub ping: Option<(Duration, Duration)>,
+}
+
+impl Default for Http2 {
+    /// The aggregator sends all through few connections, and looks after them itself.
+    fn default() -> Self {
+        Self { streams: 1000, ping: None }
+    }
 }
 
 /// How long an orderly stop may take.
@@ -60,6 +75,7 @@ pub async fn run(
         shutdown.await;
         readiness.stop();
         tokio::time::sleep(times.drain).await;
+        readiness.close();
         for handle in &handles {
             handle.graceful_shutdown(Some(times.grace));
         }
@@ -76,18 +92,21 @@ async fn serve(listener: Listener, handle: Handle<SocketAddr>) -> io::Result<()>
     let service = listener.router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum_server::from_tcp(listener.socket)?.handle(handle).first_request_timeout(HEADER_TIMEOUT);
     match listener.tls {
-        None => limited(server).serve(service).await,
+        None => limited(server, listener.http2).serve(service).await,
         Some(tls) => {
             let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(tls.config());
-            limited(server.acceptor(acceptor)).serve(service).await
+            limited(server.acceptor(acceptor), listener.http2).serve(service).await
         }
     }
 }
 
-fn limited<A>(mut server: axum_server::Server<SocketAddr, A>) -> axum_server::Server<SocketAddr, A> {
+fn limited<A>(mut server: axum_server::Server<SocketAddr, A>, http2: Http2) -> axum_server::Server<SocketAddr, A> {
     let builder = server.http_builder();
     builder.http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADERS_BYTES as usize);
-    builder.http2().max_header_list_size(MAX_HEADERS_BYTES).max_concurrent_streams(MAX_STREAMS);
+    builder.http2().max_header_list_size(MAX_HEADERS_BYTES).max_concurrent_streams(http2.streams);
+    if let Some((silence, answer)) = http2.ping {
+        builder.http2().keep_alive_interval(silence).keep_alive_timeout(answer);
+    }
     server
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::credentials::Credentials;
 use super::health::Readiness;
+use super::keda::Calls;
 use super::view::View;
 use crate::control::{Clock, Decision, Published, Withheld};
 
@@ -21,6 +23,8 @@ struct Shared {
     readiness: Readiness,
     demo: Arc<ArcSwapOption<serde_json::Value>>,
     selector_required: bool,
+    credentials: Option<Credentials>,
+    keda_calls: Arc<Calls>,
     view: Arc<ArcSwapOption<View>>,
 }
 
@@ -38,6 +42,8 @@ impl ServeState {
             readiness: Readiness::default(),
             demo: Arc::default(),
             selector_required: false,
+            credentials: None,
+            keda_calls: Arc::default(),
             view: Arc::default(),
         }))
     }
@@ -52,6 +58,12 @@ impl ServeState {
     #[must_use]
     pub fn with_selector_required(self, required: bool) -> Self {
         self.changed(|shared| shared.selector_required = required)
+    }
+
+    /// Ask who reads the JSON API for one of these.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
+        self.changed(|shared| shared.credentials = credentials)
     }
 
     fn changed(self, change: impl FnOnce(&mut Shared)) -> Self {
@@ -71,6 +83,14 @@ impl ServeState {
 
     pub(super) fn selector_required(&self) -> bool {
         self.0.selector_required
+    }
+
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.0.credentials.as_ref()
+    }
+
+    pub(super) fn keda_calls(&self) -> &Arc<Calls> {
+        &self.0.keda_calls
     }
 
     /// The snapshot of this moment. One request takes it once.

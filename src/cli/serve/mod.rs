@@ -1,5 +1,8 @@
 //! `poolwright serve`: the daemon.
 
+mod credentials;
+mod keda;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +13,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::credentials::CredentialArgs;
+use self::keda::KedaArgs;
 use super::kubernetes::KubernetesArgs;
 use super::source::SourceArgs;
 use super::{Exit, load_policy};
@@ -18,7 +23,7 @@ use crate::control::{
 };
 use crate::policy::Watcher;
 use crate::policy::units::Duration;
-use crate::serve::{ClientCertificates, Listener, ServeState, StopTimes, Tls};
+use crate::serve::{ClientCertificates, Http2, Listener, ServeState, StopTimes, Tls};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -29,7 +34,7 @@ pub struct ServeArgs {
     source: SourceArgs,
     #[command(flatten)]
     kubernetes: KubernetesArgs,
-    /// Address of all interfaces. There is no authentication yet: keep it on loopback or behind a proxy.
+    /// Address of the page, the JSON API, /metrics and the external metrics API.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// PEM file of the serving certificate; read again when it changes.
@@ -41,6 +46,10 @@ pub struct ServeArgs {
     /// Serve TLS with a certificate made at start, for a laboratory.
     #[arg(long, conflicts_with = "tls_cert")]
     tls_self_signed: bool,
+    #[command(flatten)]
+    credentials: CredentialArgs,
+    #[command(flatten)]
+    keda: KedaArgs,
     /// Refuse external metric requests without a selector: HPA would add up all pools of the namespace.
     #[arg(long)]
     require_selector: bool,
@@ -77,6 +86,8 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     }
     let cluster = args.kubernetes.client().await?;
     let tls = tls(&args)?;
+    let credentials = args.credentials.load()?;
+    let keda = args.keda.open()?;
     let socket =
         std::net::TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     socket.set_nonblocking(true)?;
@@ -95,15 +106,20 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         store,
         journal,
     });
-    announce(&args, tls.is_some(), socket.local_addr()?);
-    let serving =
-        ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
+    announce(&args, tls.is_some(), credentials.is_some(), socket.local_addr()?);
+    if let Some(keda) = &keda {
+        args.keda.announce(keda)?;
+    }
+    let serving = ServeState::new(daemon.published(), Arc::new(SystemClock))
+        .with_selector_required(args.require_selector)
+        .with_credentials(credentials);
     let readiness = serving.readiness().clone();
-    let listener = Listener { socket, router: crate::serve::router(serving), tls };
+    let mut listeners: Vec<Listener> = keda.map(|keda| keda.listener(serving.clone())).into_iter().collect();
+    listeners.push(Listener { socket, router: crate::serve::router(serving), tls, http2: Http2::default() });
     let stop = CancellationToken::new();
     let mut control = tokio::spawn(control_loop(daemon, args.history.seconds(), interval, stop.clone()));
     let times = StopTimes { drain: args.drain.to_std(), grace: StdDuration::from_secs(10) };
-    let web = crate::serve::run(vec![listener], readiness, stop.clone().cancelled_owned(), times);
+    let web = crate::serve::run(listeners, readiness, stop.clone().cancelled_owned(), times);
     tokio::pin!(web);
     let exit = tokio::select! {
         result = stopped() => { result?; Exit::Done }
@@ -146,16 +162,25 @@ fn load_state(store: &StateStore) -> State {
     }
 }
 
-fn announce(args: &ServeArgs, tls: bool, address: SocketAddr) {
+fn announce(args: &ServeArgs, tls: bool, credentials: bool, address: SocketAddr) {
     let scheme = if tls { "https" } else { "http" };
     eprintln!(
         "poolwright {} serves {scheme}://{address}/ (page, JSON, /metrics, external metrics)",
         env!("CARGO_PKG_VERSION")
     );
-    if address.ip().is_loopback() {
-        eprintln!("listening on loopback only; requests are not authenticated");
+    let loopback = address.ip().is_loopback();
+    if loopback {
+        eprintln!("listening on loopback only; external metric requests are not authenticated");
     } else {
-        eprintln!("WARNING: requests are not authenticated and {address} is not loopback: restrict who can reach it");
+        eprintln!(
+            "WARNING: external metric requests are not authenticated and {address} is not loopback: restrict who can \
+             reach it, in a cluster with a NetworkPolicy"
+        );
+    }
+    if credentials {
+        eprintln!("/v1/ asks for an API key or a bearer token");
+    } else if !loopback {
+        eprintln!("WARNING: /v1/ asks for no credentials: see --web-api-key-file and --web-bearer-token-file");
     }
     if args.state_dir.is_none() {
         eprintln!("no --state-dir: a restart forgets demand history and published numbers, and no journal is kept");
