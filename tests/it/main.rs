@@ -17,8 +17,13 @@ mod prometheus_live; // a real Prometheus: same plan as by direct scrape, querie
 mod prometheus_plan; // the dry run against a Prometheus that does not answer
 mod prometheus_stage; // a fleet in wall-clock time, a Prometheus and the daemon
 mod prometheus_support; // starts and stops a Prometheus
+mod serve_credentials; // credentials of the JSON API
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_json; // health and the JSON API
+mod serve_keda; // KEDA's external scaler over a real socket: answers and refusals
+mod serve_keda_streams; // what it pushes, when a stream ends, how many there may be
+mod serve_keda_support; // KEDA's operator for tests
+mod serve_keda_tls; // its certificates, namespaces in them, and the program's flags
 mod serve_metrics; // the daemon's own metrics
 mod serve_program; // the daemon as a program: starts, publishes, reloads, stops, comes back
 mod serve_selector; // the selector parser against an independent evaluator

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::serve::{
-    Authorities, ClientCertificates, KEDA_HTTP2, KedaOptions, Listener, ServeState, Tls, keda_router,
-};
+use crate::serve::{Authorities, ClientCertificates, KEDA_HTTP2, KedaOptions, Listener, ServeState, Tls, keda_router};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "KEDA")]

@@ -97,10 +97,9 @@ fn refusal(why: &NoNumber) -> Status {
     match why {
         NoNumber::Unknown { .. } => Status::not_found(message),
         NoNumber::NotActing { .. } => Status::failed_precondition(message),
-        NoNumber::Withheld(_)
-        | NoNumber::NotKnown { .. }
-        | NoNumber::TooLarge { .. }
-        | NoNumber::ZeroUnseen { .. } => Status::unavailable(message),
+        NoNumber::Withheld(_) | NoNumber::NotKnown { .. } | NoNumber::TooLarge { .. } | NoNumber::ZeroUnseen { .. } => {
+            Status::unavailable(message)
+        }
     }
 }
 
