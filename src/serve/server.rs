@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
 use futures::future::{join_all, try_join_all};
 
 use super::health::Readiness;
@@ -88,13 +89,14 @@ pub async fn run(
     }
 }
 
+/// Small answers leave at once (no delay): those in two writes would wait 40 ms for the client's acknowledgement.
 async fn serve(listener: Listener, handle: Handle<SocketAddr>) -> io::Result<()> {
     let service = listener.router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum_server::from_tcp(listener.socket)?.handle(handle).first_request_timeout(HEADER_TIMEOUT);
     match listener.tls {
-        None => limited(server, listener.http2).serve(service).await,
+        None => limited(server.acceptor(NoDelayAcceptor::new()), listener.http2).serve(service).await,
         Some(tls) => {
-            let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(tls.config());
+            let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(tls.config()).acceptor(NoDelayAcceptor::new());
             limited(server.acceptor(acceptor), listener.http2).serve(service).await
         }
     }
