@@ -27,14 +27,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::auth::{CloseConnection, PeerCertificates};
+use super::server::Http2;
 use super::tls::Tls;
 
 /// Largest list of request headers, as Go's servers allow: groups of a user travel in headers, long
 /// selectors in the path.
 const MAX_HEADERS_BYTES: u32 = 1 << 20;
-
-/// Requests in flight on one HTTP/2 connection: the aggregator sends all through few connections.
-const MAX_STREAMS: u32 = 1000;
 
 /// Streams a client may open and reset before they were looked at; beyond that the connection ends. Every
 /// reset one costs work.
@@ -52,15 +50,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a client may take to take leave; then the connection is cut.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A silent HTTP/2 peer is asked for a sign of life so often, and has so long to give one.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// What serves a connection.
 #[derive(Clone)]
 pub(super) struct Connection {
     pub router: Router,
     pub tls: Option<Tls>,
+    pub http2: Http2,
     /// Ends when the server stops.
     pub closing: CancellationToken,
 }
@@ -71,7 +66,7 @@ impl Connection {
         // Answers are small and wanted at once. Without it they are only later.
         let _ = socket.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            return talk(socket, Service { router: self.router, address, peer: None }, self.closing).await;
+            return talk(socket, Service { router: self.router, address, peer: None }, self.http2, self.closing).await;
         };
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls.config()).accept(socket));
         let stream = tokio::select! {
@@ -85,7 +80,7 @@ impl Connection {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         let peer = PeerCertificates::new(chain).map(Arc::new);
-        talk(stream, Service { router: self.router, address, peer }, self.closing).await;
+        talk(stream, Service { router: self.router, address, peer }, self.http2, self.closing).await;
     }
 }
 
@@ -113,9 +108,9 @@ impl Service {
     }
 }
 
-async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, service: Service, closing: CancellationToken) {
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, service: Service, http2: Http2, closing: CancellationToken) {
     let life = Arc::new(Life::default());
-    let builder = builder();
+    let builder = builder(http2);
     let handler = {
         let life = Arc::clone(&life);
         service_fn(move |request| service.clone().answer(request, Arc::clone(&life)))
@@ -148,7 +143,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, service: Se
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(http2: Http2) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -159,10 +154,11 @@ fn builder() -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADERS_BYTES)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .max_concurrent_streams(http2.streams)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
+    if let Some((silence, answer)) = http2.ping {
+        builder.http2().keep_alive_interval(silence).keep_alive_timeout(answer);
+    }
     builder
 }
 

@@ -14,6 +14,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
+use tokio_util::sync::CancellationToken;
 
 use super::encode::text_response;
 use super::state::ServeState;
@@ -22,6 +23,7 @@ use super::state::ServeState;
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     stopping: Arc<AtomicBool>,
+    closing: CancellationToken,
 }
 
 impl Readiness {
@@ -32,6 +34,16 @@ impl Readiness {
 
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The listeners close: answers without an end are to end now.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Cancelled when the listeners close.
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::encode::json_response;
 use super::health;
+use super::number::{self, NoNumber};
 use super::state::{Current, ServeState};
 use super::view::MAX_REPLICAS;
 use crate::control::{DaemonStatus, HistoryPoint, PolicyStatus, PoolDecision, Withheld};
@@ -111,7 +112,7 @@ struct ErrorBody {
 #[derive(Serialize)]
 struct ErrorDetail {
     code: u16,
-    /// Stable: `not-yet`, `stale`, `no-number`, `not-acting`, `not-found`.
+    /// Stable: `not-yet`, `stale`, `no-number`, `not-acting`, `not-found`, `unauthorized`.
     reason: &'static str,
     message: String,
 }
@@ -152,24 +153,10 @@ async fn pool(State(state): State<ServeState>, path: Result<Path<(String, String
         Ok(current) => current,
         Err(why) => return withheld(&why),
     };
-    let Some(pool) = view.pool(&namespace, &name) else {
-        let message = format!("namespace {namespace:?} has no pool {name:?}; /v1/pools lists all");
-        return error(StatusCode::NOT_FOUND, "not-found", message);
-    };
-    if pool.mode != Mode::Act {
-        let message = format!(
-            "pool {namespace}/{name} is in mode {}: its number is not to be followed; set mode act, or read advised_replicas \
-             in /v1/pools",
-            pool.mode.as_str()
-        );
-        return error(StatusCode::CONFLICT, "not-acting", message);
+    match number::of(&view, &namespace, &name) {
+        Ok((pool, _)) => found(&PoolAnswer::new(pool, age_seconds)),
+        Err(why) => no_number(&why),
     }
-    let answer = PoolAnswer::new(pool, age_seconds);
-    if answer.desired_replicas.is_none() {
-        let message = format!("pool {namespace}/{name} has no number yet: {}", pool.reason);
-        return error(StatusCode::SERVICE_UNAVAILABLE, "no-number", message);
-    }
-    found(&answer)
 }
 
 async fn history(State(state): State<ServeState>) -> Response {
@@ -217,6 +204,18 @@ fn found(value: &impl Serialize) -> Response {
     json_response(StatusCode::OK, serde_json::to_vec(value).unwrap_or_default())
 }
 
+fn no_number(why: &NoNumber) -> Response {
+    let (code, reason) = match why {
+        NoNumber::Withheld(why) => return withheld(why),
+        NoNumber::Unknown { .. } => (StatusCode::NOT_FOUND, "not-found"),
+        NoNumber::NotActing { .. } => (StatusCode::CONFLICT, "not-acting"),
+        NoNumber::NotKnown { .. } | NoNumber::TooLarge { .. } | NoNumber::ZeroUnseen { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "no-number")
+        }
+    };
+    error(code, reason, why.to_string())
+}
+
 fn withheld(why: &Withheld) -> Response {
     let reason = match why {
         Withheld::NotYet => "not-yet",
@@ -225,7 +224,7 @@ fn withheld(why: &Withheld) -> Response {
     error(StatusCode::SERVICE_UNAVAILABLE, reason, why.to_string())
 }
 
-fn error(code: StatusCode, reason: &'static str, message: String) -> Response {
+pub(super) fn error(code: StatusCode, reason: &'static str, message: String) -> Response {
     use axum::response::IntoResponse;
     let body = ErrorBody { error: ErrorDetail { code: code.as_u16(), reason, message } };
     (code, [("cache-control", "no-cache, private")], Json(body)).into_response()

@@ -64,6 +64,7 @@ impl Collector for Snapshot {
             access(&mut page, &report.numbers())?;
         }
         standing(&mut page, &self.0, now_seconds)?;
+        self.0.keda_calls().write(&mut page)?;
         match published.current(now_seconds) {
             Ok(decision) => families::decision(&mut page, decision),
             Err(_) => Ok(()),
@@ -120,13 +121,18 @@ fn daemon(page: &mut Page<'_>, published: &Published, now_seconds: f64, ready: b
     page.gauges("poolwright_source_info", "Where the observations come from; always 1.", [(source, Some(1.0))])
 }
 
+/// Counts by result.
+fn results<'a>(counts: &'a [(&'static str, u64)]) -> impl Iterator<Item = (Labels<'a>, u64)> {
+    counts.iter().map(|(result, count)| (vec![("result", *result)], *count))
+}
+
 /// What the checks of the aggregated API came to.
 fn access(page: &mut Page<'_>, numbers: &AccessNumbers) -> fmt::Result {
     let help = "Requests to the aggregated API by how their caller was identified; refused ones got 401.";
-    page.counters("poolwright_api_authentications", help, "result", &numbers.authentications)?;
+    page.counters("poolwright_api_authentications", help, results(&numbers.authentications))?;
     let help =
         "Requests to the aggregated API by whether they are allowed; failed ones had no answer from the cluster.";
-    page.counters("poolwright_api_authorizations", help, "result", &numbers.authorizations)?;
+    page.counters("poolwright_api_authorizations", help, results(&numbers.authorizations))?;
     let help = "Requests to the aggregated API refused with 429 for lack of a place.";
     page.counter("poolwright_api_throttled_requests", help, numbers.throttled)?;
     let help = "Requests to the aggregated API that took too long and got 504.";
@@ -213,12 +219,20 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// One counter family with one label; its name gains `_total`.
-    fn counters(&mut self, name: &str, help: &str, label: &'static str, samples: &[(&str, u64)]) -> fmt::Result {
+    /// One counter family; its name gains `_total`. A family without values is left out.
+    pub fn counters<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
+    ) -> fmt::Result {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return Ok(());
+        }
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value, count) in samples {
-            let labels: Labels<'_> = vec![(label, value)];
-            family.encode_family(&labels)?.encode_counter(count, None::<&Exemplar<[(&str, &str); 0], f64>>)?;
+        for (labels, value) in samples {
+            family.encode_family(&labels)?.encode_counter(&value, None::<&Exemplar<[(&str, &str); 0], f64>>)?;
         }
         Ok(())
     }

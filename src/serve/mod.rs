@@ -1,5 +1,5 @@
-//! Who hears it: the external metrics API for HPA, the JSON API for KEDA and programs, the web page, the
-//! daemon's own `/metrics`, and health.
+//! Who hears it: the external metrics API for HPA, the external scaler and the JSON API for KEDA, the web page,
+//! the daemon's own `/metrics`, and health.
 //!
 //! This room reads one immutable [`Published`](crate::control::Published) snapshot and a clock; it never
 //! decides and never computes a number of its own. What it may not give (nothing decided yet, too old, a
@@ -8,16 +8,19 @@
 pub mod auth;
 mod connection;
 mod cluster;
+mod credentials;
 mod discovery;
 mod encode;
 mod external;
 mod families;
 mod health;
 mod json;
+mod keda;
 mod label;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod number;
 mod options;
 mod page;
 mod path;
@@ -37,9 +40,11 @@ pub use auth::Access;
 pub use cluster::{ApiServiceStatus, CertificateStatus, ClusterStatus, Coexistence, Owner};
 pub use discovery::{GROUP, GROUP_VERSION, Metric};
 pub use health::{Health, Readiness};
+pub use credentials::{Credentials, CredentialsError};
+pub use keda::{HTTP2 as KEDA_HTTP2, KedaOptions, METRIC as KEDA_METRIC, POOL_KEY as KEDA_POOL_KEY, keda_router};
 pub use label::selectable;
 pub use selector::{Selector, SelectorError};
-pub use server::{Listener, StopTimes, run};
+pub use server::{Http2, Listener, StopTimes, run};
 pub use state::ServeState;
 pub use tls::{Authorities, ClientCertificates, Tls, TlsError};
 pub use upstream::{Upstream, UpstreamSettings};
@@ -61,7 +66,12 @@ pub fn router(state: ServeState) -> Router {
 }
 
 fn web(state: ServeState) -> Router {
-    page::routes().merge(json::routes(state.clone())).merge(metrics::routes(state))
+    let json = credentials::protect(json::routes(state.clone()), &state);
+    let mut metrics = metrics::routes(state.clone());
+    if state.credentials().is_some_and(Credentials::protects_metrics) {
+        metrics = credentials::protect(metrics, &state);
+    }
+    page::routes().merge(json).merge(metrics)
 }
 
 /// A panic in one request answers 500 and leaves the others alone.

@@ -32,6 +32,24 @@ pub struct Listener {
     pub socket: TcpListener,
     pub router: Router,
     pub tls: Option<Tls>,
+    pub http2: Http2,
+}
+
+/// HTTP/2 of one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests in flight on one connection.
+    pub streams: u32,
+    /// Ask a silent client for a sign of life after the first of these, and close its connection when there is none
+    /// within the second.
+    pub ping: Option<(Duration, Duration)>,
+}
+
+impl Default for Http2 {
+    /// The aggregator sends all through few connections.
+    fn default() -> Self {
+        Self { streams: 1000, ping: Some((Duration::from_secs(30), Duration::from_secs(15))) }
+    }
 }
 
 /// How long an orderly stop may take.
@@ -62,6 +80,7 @@ pub async fn run(
         readiness.stop();
         tokio::time::sleep(times.drain).await;
         closing.cancel();
+        readiness.close();
         pending::<()>().await;
     };
     tokio::select! {
@@ -74,9 +93,10 @@ pub async fn run(
 /// Take connections until `closing`, then let those that are open finish within `grace`. Ends all of them when
 /// it is dropped.
 async fn serve(listener: Listener, closing: CancellationToken, grace: Duration) -> io::Result<()> {
-    listener.socket.set_nonblocking(true)?;
-    let socket = tokio::net::TcpListener::from_std(listener.socket)?;
-    let connection = Connection { router: listener.router, tls: listener.tls, closing: closing.clone() };
+    let Listener { socket, router, tls, http2 } = listener;
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpListener::from_std(socket)?;
+    let connection = Connection { router, tls, http2, closing: closing.clone() };
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut open = JoinSet::new();
     loop {

@@ -11,6 +11,8 @@ use super::health::{Check, Health, Readiness};
 use super::cluster::ClusterStatus;
 use super::tls::Tls;
 use super::upstream::Upstream;
+use super::credentials::Credentials;
+use super::keda::Calls;
 use super::view::View;
 use crate::control::{Clock, Decision, Published, Withheld};
 
@@ -30,6 +32,8 @@ struct Shared {
     selector_required: bool,
     checks: Vec<Check>,
     access: Option<AccessReport>,
+    credentials: Option<Credentials>,
+    keda_calls: Arc<Calls>,
     view: Arc<ArcSwapOption<View>>,
 }
 
@@ -52,6 +56,8 @@ impl ServeState {
             selector_required: false,
             checks: Vec::new(),
             access: None,
+            credentials: None,
+            keda_calls: Arc::default(),
             view: Arc::default(),
         }))
     }
@@ -98,6 +104,12 @@ impl ServeState {
         self.changed(|shared| shared.access = report)
     }
 
+    /// Ask who reads the JSON API for one of these.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Option<Credentials>) -> Self {
+        self.changed(|shared| shared.credentials = credentials)
+    }
+
     fn changed(self, change: impl FnOnce(&mut Shared)) -> Self {
         let mut shared = Arc::unwrap_or_clone(self.0);
         change(&mut shared);
@@ -123,6 +135,14 @@ impl ServeState {
 
     pub(super) fn selector_required(&self) -> bool {
         self.0.selector_required
+    }
+
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.0.credentials.as_ref()
+    }
+
+    pub(super) fn keda_calls(&self) -> &Arc<Calls> {
+        &self.0.keda_calls
     }
 
     /// The snapshot of this moment. One request takes it once.

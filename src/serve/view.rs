@@ -21,8 +21,8 @@ pub const MAX_REPLICAS: u32 = 1_000_000_000;
 #[derive(Debug)]
 pub struct View {
     pub decision: Arc<Decision>,
-    /// By metric (in the order of [`Metric::ALL`]) and namespace; sorted by pool.
-    items: [BTreeMap<String, Vec<Item>>; 2],
+    /// By metric (in the order of [`Metric::ALL`]) and namespace; sorted by pool. Written when first asked for.
+    items: OnceLock<[BTreeMap<String, Vec<Item>>; 2]>,
     /// Index of a pool in the decision, by namespace and name.
     pools: BTreeMap<String, BTreeMap<String, usize>>,
     /// The decision as JSON, written when first asked for.
@@ -123,17 +123,24 @@ pub enum Refusal {
 impl View {
     pub fn new(decision: Arc<Decision>) -> Self {
         let mut pools: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-        let mut twice = Vec::new();
         for (index, pool) in decision.pools.iter().enumerate() {
-            let names = pools.entry(pool.namespace.clone()).or_default();
-            if names.insert(pool.pool.clone(), index).is_some() {
-                twice.push((pool.namespace.as_str(), pool.pool.as_str()));
-            }
+            pools.entry(pool.namespace.clone()).or_default().insert(pool.pool.clone(), index);
         }
+        Self { decision, items: OnceLock::new(), pools, json: OnceLock::new() }
+    }
+
+    fn prepare_items(&self) -> [BTreeMap<String, Vec<Item>>; 2] {
+        let decision = &self.decision;
+        // Of two with one name the later one is in the index.
+        let kept = |index, pool: &PoolDecision| {
+            self.pools.get(&pool.namespace).and_then(|names| names.get(&pool.pool)) == Some(&index)
+        };
+        let repeated = decision.pools.iter().enumerate().filter(|(index, pool)| !kept(*index, pool));
+        let twice: Vec<_> = repeated.map(|(_, pool)| (pool.namespace.as_str(), pool.pool.as_str())).collect();
         let time = Timestamp::of(decision.at_seconds);
-        let items = Metric::ALL.map(|metric| {
+        Metric::ALL.map(|metric| {
             let mut items: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-            for (namespace, names) in &pools {
+            for (namespace, names) in &self.pools {
                 let act = names.values().map(|&index| &decision.pools[index]).filter(|p| p.mode == Mode::Act);
                 let prepared = act.map(|pool| {
                     let twice = twice.contains(&(pool.namespace.as_str(), pool.pool.as_str()));
@@ -144,13 +151,13 @@ impl View {
                 items.insert(namespace.clone(), prepared);
             }
             items
-        });
-        Self { decision, items, pools, json: OnceLock::new() }
+        })
     }
 
     /// Items of one metric in one namespace, sorted by pool; with `pool`, only that pool's.
     pub fn items(&self, metric: Metric, namespace: &str, pool: Option<&str>) -> &[Item] {
-        let items = self.items[metric as usize].get(namespace).map_or(&[][..], Vec::as_slice);
+        let all = self.items.get_or_init(|| self.prepare_items());
+        let items = all[metric as usize].get(namespace).map_or(&[][..], Vec::as_slice);
         match pool {
             None => items,
             Some(pool) => items.binary_search_by(|item| item.pool.as_str().cmp(pool)).map_or(&[], |i| &items[i..=i]),

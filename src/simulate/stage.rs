@@ -324,7 +324,8 @@ fn serve(
     let address = socket.local_addr()?;
     let state = ServeState::new(daemon.published(), clock).with_demo(demo);
     let readiness = state.readiness().clone();
-    let listener = Listener { socket, router: crate::serve::router(state), tls: None };
+    let listener =
+        Listener { socket, router: crate::serve::router(state), tls: None, http2: crate::serve::Http2::default() };
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     let times = StopTimes { drain: std::time::Duration::ZERO, grace: std::time::Duration::from_secs(1) };

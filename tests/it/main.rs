@@ -30,10 +30,15 @@ mod serve_auth_access; // may they: questions, what is remembered, refusals, lim
 mod serve_auth_program; // the daemon's own listener for kube-apiserver, as a program
 mod serve_auth_support; // certificates and a cluster's answers for the tests of authentication
 mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
+mod serve_credentials; // credentials of the JSON API
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_hpa; // what an HPA makes of the answers
 mod serve_json; // health and the JSON API
 mod serve_load; // many requests, requests without measure, clients that leave
+mod serve_keda; // KEDA's external scaler over a real socket: answers and refusals
+mod serve_keda_streams; // what it pushes, when a stream ends, how many there may be
+mod serve_keda_support; // KEDA's operator for tests
+mod serve_keda_tls; // its certificates, namespaces in them, and the program's flags
 mod serve_metrics; // the daemon's own metrics
 mod serve_openapi; // OpenAPI documents as the aggregator and kubectl read them
 mod serve_program; // the daemon as a program: starts, publishes, reloads, stops, comes back

@@ -11,7 +11,7 @@ use poolwright::observe::{
     HttpAccess, Observation, PrometheusOptions, PrometheusSource, ScrapeOptions, ScrapeSource, Source,
 };
 use poolwright::policy::{Policy, load};
-use poolwright::serve::{Listener, ServeState, StopTimes, router};
+use poolwright::serve::{Http2, Listener, ServeState, StopTimes, router};
 use poolwright::simulate::{Fleet, FleetOptions, LiveFleet, Replay, Trace, Workload};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -142,7 +142,7 @@ fn serve(daemon: &Daemon, socket: std::net::TcpListener) -> DropGuard {
     socket.set_nonblocking(true).unwrap();
     let state = ServeState::new(daemon.published(), Arc::new(SystemClock));
     let readiness = state.readiness().clone();
-    let listener = Listener { socket, router: router(state), tls: None };
+    let listener = Listener { socket, router: router(state), tls: None, http2: Http2::default() };
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     let times = StopTimes { drain: Duration::ZERO, grace: Duration::ZERO };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use poolwright::serve::{ClientCertificates, Listener, StopTimes, Tls, run};
+use poolwright::serve::{ClientCertificates, Http2, Listener, StopTimes, Tls, run};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -30,7 +30,7 @@ fn start(daemon: &Daemon, router: Router, tls: Option<Tls>, times: StopTimes) ->
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let listeners = vec![Listener { socket, router, tls }];
+    let listeners = vec![Listener { socket, router, tls, http2: Http2::default() }];
     let shutdown = async move {
         let _ = stopped.await;
     };

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::cluster::{ClusterReviews, ClusterTrust, Patience};
 use crate::control::SystemClock;
 use crate::serve::auth::Limits;
-use crate::serve::{Access, ClientCertificates, Listener, ServeState, Tls, api_router};
+use crate::serve::{Access, ClientCertificates, Http2, Listener, ServeState, Tls, api_router};
 
 /// What kube-apiserver calls.
 #[derive(Debug, Args)]
@@ -71,18 +71,15 @@ impl ApiArgs {
     }
 
     /// Clients' certificates are asked for and judged per request, except where nobody is judged.
+    pub fn client_certificates(&self) -> ClientCertificates {
+        if self.api_insecure_no_authentication { ClientCertificates::Ignored } else { ClientCertificates::Unjudged }
+    }
+
     fn tls(&self, kept: Option<Tls>) -> Result<Tls> {
         match (&self.api_tls_cert, &self.api_tls_key, kept) {
-            (Some(certificate), Some(key), _) => {
-                let clients = if self.api_insecure_no_authentication {
-                    ClientCertificates::Ignored
-                } else {
-                    ClientCertificates::Unjudged
-                };
-                Ok(Tls::from_files(certificate, key, clients)?)
-            }
+            (Some(certificate), Some(key), _) => Ok(Tls::from_files(certificate, key, self.client_certificates())?),
             (_, _, Some(kept)) => Ok(kept),
-            _ => bail!("--api-listen needs --api-tls-cert and --api-tls-key"),
+            _ => bail!("--api-listen needs --api-tls-secret, or --api-tls-cert and --api-tls-key"),
         }
     }
 }
@@ -90,7 +87,7 @@ impl ApiArgs {
 impl Api {
     /// Let readiness wait for the cluster's trust, and show on `/metrics` what the checks came to.
     pub fn settle(&self, state: ServeState) -> ServeState {
-        let state = state.with_access_report(self.access.report());
+        let state = state.with_access_report(self.access.report()).with_certificate("api", self.tls.clone());
         match self.trust.clone() {
             None => state,
             Some(trust) => state.with_check("authentication-trust", move || trust.health()),
@@ -112,6 +109,6 @@ impl Api {
     }
 
     pub fn listener(self, state: ServeState) -> Listener {
-        Listener { socket: self.socket, router: api_router(state, &self.access), tls: Some(self.tls) }
+        Listener { socket: self.socket, router: api_router(state, &self.access), tls: Some(self.tls), http2: Http2::default() }
     }
 }

@@ -22,8 +22,8 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub struct ClusterArgs {
     /// Make the serving certificate and its authority in this Secret, share it among replicas, renew it, and write the
     /// authority into our APIService.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["tls_cert", "tls_self_signed"])]
-    pub api_tls_secret: Option<String>,
+    #[arg(long, value_name = "NAME", requires = "api_listen", conflicts_with = "api_tls_cert")]
+    api_tls_secret: Option<String>,
     /// Life of a self-made certificate, renewed after two thirds; its authority lives four times as long. At least 10s.
     #[arg(long, value_name = "DURATION", default_value = "2160h")]
     api_tls_lifetime: Duration,
@@ -67,6 +67,11 @@ impl Drop for ClusterTasks {
 }
 
 impl ClusterArgs {
+    /// Whether something was asked for that only a cluster can give.
+    pub fn needs_cluster(&self) -> bool {
+        self.api_tls_secret.is_some()
+    }
+
     /// Start to watch the daemon's standing. One TLS per entry of `listeners`, all with the self-made certificate;
     /// none without `--api-tls-secret`.
     ///

@@ -2,8 +2,11 @@
 
 mod api;
 mod cluster;
+mod credentials;
+mod keda;
+mod looping;
+mod web;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
@@ -13,17 +16,19 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::api::ApiArgs;
-use self::cluster::ClusterArgs;
+use self::api::{Api, ApiArgs};
+use self::cluster::{ClusterArgs, ClusterTasks};
+use self::credentials::CredentialArgs;
+use self::keda::{KedaArgs, KedaSocket};
+use self::web::{Web, WebArgs};
 use super::kubernetes::KubernetesArgs;
 use super::source::SourceArgs;
 use super::{Exit, load_policy};
-use crate::control::{
-    Clock, Daemon, DaemonParts, Journal, JournalLimits, PolicyReload, State, StateStore, SystemClock,
-};
+use crate::control::{Daemon, DaemonParts, Journal, JournalLimits, PolicyReload, State, StateStore, SystemClock};
+use crate::observe::cluster::{ClusterView, ClusterWatch};
 use crate::policy::Watcher;
 use crate::policy::units::Duration;
-use crate::serve::{ClientCertificates, Listener, ServeState, StopTimes, Tls};
+use crate::serve::{Listener, ServeState, StopTimes, Upstream};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -33,20 +38,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
-    kubernetes: KubernetesArgs,
-    #[command(flatten)]
-@@3@@
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// PEM file of the serving certificate; read again when it changes.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// PEM file of the serving certificate's key.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// Serve TLS with a certificate made at start, for a laboratory.
-    #[arg(long, conflicts_with = "tls_cert")]
-    tls_self_signed: bool,
+    web: WebArgs,
     /// Refuse external metric requests without a selector: HPA would add up all pools of the namespace.
     #[arg(long)]
     require_selector: bool,
@@ -62,6 +54,16 @@ pub struct ServeArgs {
     /// Time between "not ready" and closing the listeners when asked to stop.
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     drain: Duration,
+    #[command(flatten)]
+    credentials: CredentialArgs,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
+    #[command(flatten)]
+    api: ApiArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    keda: KedaArgs,
 }
 
 /// Reload of a policy from its files, for the loop.
@@ -77,41 +79,38 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
-    if args.source.is_missing(&policy) {
+    let client = args.kubernetes.client().await?;
+    if args.source.is_missing(&policy, client.is_some()) {
         eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
         return Ok(Exit::Usage);
     }
-@@4@@
-    let socket =
-        std::net::TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
-    socket.set_nonblocking(true)?;
+    if client.is_none() && args.cluster.needs_cluster() {
+        eprintln!("poolwright: --api-tls-secret needs a cluster: run in a pod, or say --kubernetes on");
+        return Ok(Exit::Usage);
+    }
+    let sockets = Sockets::open(&args, client.as_ref())?;
+    let watch = client.map(|client| ClusterWatch::start(client, &policy));
     let store = args.state_dir.as_deref().map(StateStore::open).transpose()?;
     let state = store.as_ref().map_or_else(State::default, load_state);
     let journal = store.as_ref().map(|s| {
         let limits = JournalLimits { file_bytes: args.journal_mb.max(1) << 20, ..JournalLimits::default() };
         Journal::new(s.directory(), limits)
     });
-    let interval = StdDuration::from_secs_f64(policy.planner.interval_seconds);
     let daemon = Daemon::new(DaemonParts {
         policy,
         reload: Some(reload(watcher)),
-        source: args.source.build()?,
+        source: args.source.build(watch.clone().map(ClusterView::Watch))?,
         state,
         store,
         journal,
     });
-@@5@@
-    }
+    sockets.announce(&args)?;
+    let serving =
+        ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
+    let (listeners, serving, tasks) = sockets.listeners(serving);
     let readiness = serving.readiness().clone();
-    let listeners = match api {
-        None => vec![Listener { socket, router: crate::serve::router(serving), tls }],
-        Some(api) => {
-            let web = Listener { socket, router: crate::serve::web_router(serving.clone()), tls };
-            vec![web, api.listener(serving)]
-        }
-    };
     let stop = CancellationToken::new();
-    let mut control = tokio::spawn(control_loop(daemon, args.history.seconds(), interval, stop.clone()));
+    let mut control = tokio::spawn(looping::run(daemon, watch, args.history.seconds(), stop.clone()));
     let times = StopTimes { drain: args.drain.to_std(), grace: StdDuration::from_secs(10) };
     let web = crate::serve::run(listeners, readiness, stop.clone().cancelled_owned(), times);
     tokio::pin!(web);
@@ -132,16 +131,72 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
             () = second_signal() => tracing::warn!("asked twice: stopping at once"),
         }
     }
+    drop(tasks);
     Ok(exit)
 }
 
-fn tls(args: &ServeArgs) -> Result<Option<Tls>> {
-    match (&args.tls_cert, &args.tls_key, args.tls_self_signed) {
-        (Some(cert), Some(key), _) => Ok(Some(Tls::from_files(cert, key, ClientCertificates::Ignored)?)),
-        (_, _, true) => {
-            Ok(Some(Tls::self_signed(&["localhost".into(), "127.0.0.1".into()], ClientCertificates::Ignored)?))
+/// Everything that listens, open but not served yet, and the daemon's standing in its cluster.
+struct Sockets {
+    web: Web,
+    api: Option<Api>,
+    keda: Option<KedaSocket>,
+    upstream: Option<Upstream>,
+    tasks: Option<ClusterTasks>,
+}
+
+impl Sockets {
+    fn open(args: &ServeArgs, client: Option<&kube::Client>) -> Result<Self> {
+        let identity = args.kubernetes.identity();
+        let upstream = args.cluster.upstream(&identity)?;
+        let web = args.web.open(args.credentials.load()?)?;
+        let keda = args.keda.open()?;
+        let (tasks, kept) = match client {
+            None => (None, None),
+            Some(client) => {
+                let listeners = vec![args.api.client_certificates()];
+                let (tasks, mut made) = args.cluster.start(client.clone(), identity, keda.is_some(), listeners)?;
+                (Some(tasks), made.pop())
+            }
+        };
+        let api = args.api.open(client, kept)?;
+        Ok(Self { web, api, keda, upstream, tasks })
+    }
+
+    fn announce(&self, args: &ServeArgs) -> Result<()> {
+        self.web.announce(self.api.is_some())?;
+        if let Some(api) = &self.api {
+            api.announce()?;
         }
-        _ => Ok(None),
+        if let Some(keda) = &self.keda {
+            args.keda.announce(keda)?;
+        }
+        if args.state_dir.is_none() {
+            eprintln!(
+                "no --state-dir: a restart forgets demand history and published numbers, and no journal is kept"
+            );
+        }
+        Ok(())
+    }
+
+    /// The listeners and what they share.
+    fn listeners(self, mut state: ServeState) -> (Vec<Listener>, ServeState, Option<ClusterTasks>) {
+        if let Some(tasks) = &self.tasks {
+            state = state.with_cluster(tasks.status.clone());
+        }
+        if let Some(upstream) = self.upstream {
+            state = state.with_upstream(upstream);
+        }
+        state = self.web.settle(state);
+        if let Some(api) = &self.api {
+            state = api.settle(state);
+        }
+        if let Some(keda) = &self.keda {
+            state = keda.settle(state);
+        }
+        let mut listeners = vec![self.web.listener(state.clone(), self.api.is_some())];
+        listeners.extend(self.api.map(|api| api.listener(state.clone())));
+        listeners.extend(self.keda.map(|keda| keda.listener(state.clone())));
+        (listeners, state, self.tasks)
     }
 }
 
@@ -154,47 +209,6 @@ fn load_state(store: &StateStore) -> State {
             State::default()
         }
     }
-}
-
-fn announce(args: &ServeArgs, tls: bool, own_api: bool, address: SocketAddr) {
-    let scheme = if tls { "https" } else { "http" };
-    let what = if own_api { "page, JSON, /metrics" } else { "page, JSON, /metrics, external metrics" };
-    eprintln!("poolwright {} serves {scheme}://{address}/ ({what})", env!("CARGO_PKG_VERSION"));
-    if address.ip().is_loopback() {
-        eprintln!("listening on loopback only; requests are not authenticated");
-    } else {
-        eprintln!("WARNING: requests are not authenticated and {address} is not loopback: restrict who can reach it");
-    }
-    if args.state_dir.is_none() {
-        eprintln!("no --state-dir: a restart forgets demand history and published numbers, and no journal is kept");
-    }
-}
-
-async fn control_loop(mut daemon: Daemon, history_seconds: f64, interval: StdDuration, stop: CancellationToken) {
-    let clock = SystemClock;
-    daemon.fill_back(clock.now_seconds(), history_seconds).await;
-    let mut timer = tokio::time::interval(interval);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = timer.tick() => {}
-        }
-        let planned = StdDuration::from_secs_f64(daemon.policy().planner.interval_seconds);
-        if planned != timer.period() {
-            timer = tokio::time::interval_at(tokio::time::Instant::now() + planned, planned);
-            timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        }
-        if let Some(decision) = daemon.tick(clock.now_seconds()).await {
-            tracing::info!(
-                cost_per_hour = decision.planned_cost_per_hour,
-                work_units = decision.solve.work_units,
-                findings = decision.findings.len(),
-                "decided"
-            );
-        }
-    }
-    daemon.save();
 }
 
 async fn stopped() -> Result<()> {

@@ -41,6 +41,11 @@ impl PeerCertificates {
         (!chain.is_empty()).then(|| Self { chain, judged: Mutex::default() })
     }
 
+    /// The client's own certificate, DER.
+    pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
     /// Judge the certificates. Verifiers count in whole seconds, so that a second's judgement holds for all
     /// requests of that second.
     pub(super) fn judge(&self, trust: &Arc<Trust>, now_seconds: f64) -> Arc<Judgement> {
