@@ -74,6 +74,7 @@ fn fresh(pool: &str, ready: u32, rate: f64, at: f64) -> PoolObservation {
         itl: Signal::fresh(latencies(0.03, rate * 60.0), at),
         input_tokens: Signal::fresh(lengths(800.0, rate * 60.0), at),
         output_tokens: Signal::fresh(lengths(200.0, rate * 60.0), at),
+        cluster: None,
     }
 }
 
@@ -373,6 +374,25 @@ fn turning_to_act_starts_from_what_runs() {
     let at = START + 1500.0;
     let (decision, _) = decide(&policy(), &look(at), state, at);
     assert_eq!(said(&decision)["llama-a100"], Some(9));
+}
+
+/// The plan of the first acting tick counts on what runs, too: what was only advised starts nothing.
+#[test]
+fn turning_to_act_does_not_plan_with_what_was_advised() {
+    let advise = edited("llama-a100, accelerator: a100, mode: act", "llama-a100, accelerator: a100, mode: advise");
+    let at = START + 1500.0;
+    let mut state = settle(&advise, 60.0, 10, State::default()).1;
+    let advised = state.pools["prod/llama-a100"].published;
+    assert!(advised > Some(2), "{advised:?}");
+    // Only a part of the pool is seen, so the plan may not go below its base.
+    let mut part = fresh("prod/llama-a100", 1, 0.1, at);
+    part.ready = Signal::stale(1, at);
+    let observation = seen(at, vec![part, fresh("prod/llama-h100", 1, 0.1, at)]);
+    let problem = poolwright::control::problem_of(&policy(), &observation, state.checkpoint(), at);
+    let option = problem.pools.iter().find(|p| p.name == "prod/llama-a100").unwrap();
+    assert_eq!((option.min, option.running), (1, 1), "one runs; {advised:?} were only advised");
+    state = decide(&policy(), &observation, state, at).1;
+    assert!(state.pools["prod/llama-a100"].followed);
 }
 
 #[test]

@@ -100,6 +100,11 @@ impl FakeKube {
         };
     }
 
+    /// End all open watches, as a restart or a broken connection does.
+    pub fn cut_watches(&self) {
+        self.lock().changes = broadcast::channel(64).0;
+    }
+
     /// The requests so far whose path begins so.
     pub fn calls(&self, prefix: &str) -> Vec<Call> {
         self.lock().calls.iter().filter(|c| c.path.starts_with(prefix)).cloned().collect()

@@ -5,6 +5,9 @@ mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod fake_kube; // a kube-apiserver for tests
 mod house; // rules of the house that a compiler does not check
 mod observe_assemble; // judgement over readings
+mod observe_cluster; // the cluster's state: pods and targets judged, and what the planner gets of it
+mod observe_cluster_follow; // the check of HPAs and ScaledObjects
+mod observe_cluster_watch; // the watches against a kube-apiserver: changes, faults, reload, one look
 mod observe_dialect; // real metrics pages, read completely
 mod observe_fake_prometheus; // a Prometheus for tests
 mod observe_prometheus; // the Prometheus source

@@ -16,6 +16,7 @@ use super::{Exit, load_policy};
 use crate::control::{
     Clock, Daemon, DaemonParts, Journal, JournalLimits, PolicyReload, State, StateStore, SystemClock,
 };
+use crate::observe::cluster::{ClusterView, ClusterWatch};
 use crate::policy::Watcher;
 use crate::policy::units::Duration;
 use crate::serve::{ClientCertificates, Listener, ServeState, StopTimes, Tls};
@@ -71,11 +72,12 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
-    if args.source.is_missing(&policy) {
+    let client = args.kubernetes.client().await?;
+    if args.source.is_missing(&policy, client.is_some()) {
         eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
         return Ok(Exit::Usage);
     }
-    let cluster = args.kubernetes.client().await?;
+    let cluster = client.as_ref().map(|client| ClusterWatch::start(client.clone(), &policy));
     let tls = tls(&args)?;
     let socket =
         std::net::TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -90,7 +92,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     let daemon = Daemon::new(DaemonParts {
         policy,
         reload: Some(reload(watcher)),
-        source: args.source.build()?,
+        source: args.source.build(cluster.map(ClusterView::Watch))?,
         state,
         store,
         journal,
