@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use futures::StreamExt;
 
-use super::dialect::{self, Dialect};
 use super::cluster::ClusterView;
+use super::dialect::{self, Dialect};
 use super::http::HttpAccess;
 use super::prom_client::{Answer, Credentials, PromClient};
 use super::prom_readings::{Answers, Memory, replicas};

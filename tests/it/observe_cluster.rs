@@ -66,7 +66,13 @@ fn cluster(policy: &Policy, wanted: u32, pods: &[Value]) -> ClusterState {
 
 fn reading(pod: &str, state: State) -> Reading {
     let labels = [("namespace", "inference"), ("pod", pod), ("model_name", MODEL)];
-    let increments = Increments { span_seconds: 60.0, completions: 60.0, arrivals: Some(60.0), moved: true, ..Increments::default() };
+    let increments = Increments {
+        span_seconds: 60.0,
+        completions: 60.0,
+        arrivals: Some(60.0),
+        moved: true,
+        ..Increments::default()
+    };
     Reading {
         labels: labels.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
         state,
@@ -80,7 +86,7 @@ fn reading(pod: &str, state: State) -> Reading {
 }
 
 fn name(n: u32) -> String {
-    format!("a-7c9d8-{}", (b'a' + u8::try_from(n).unwrap()) as char).repeat(1) + "zzzz"
+    format!("a-7c9d8-{}zzzz", char::from(b'a' + u8::try_from(n).unwrap()))
 }
 
 /// Pods number `from..to`.
@@ -253,8 +259,10 @@ fn a_page_is_where_the_policy_the_annotation_or_the_engine_says() {
 fn pods_that_no_node_takes_are_told_after_a_while() {
     let policy = one_pool();
     let mut stuck = pod("a-7c9d8-aaaaa", "a", false);
-    let refused = |since: &str| json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": "0/3 nodes are available: insufficient nvidia.com/gpu", "lastTransitionTime": since}]);
+    let refused = |since: &str| {
+        json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/3 nodes are available: insufficient nvidia.com/gpu", "lastTransitionTime": since}])
+    };
     stuck["status"]["conditions"] = refused("2027-01-15T07:50:00Z");
     let state = cluster(&policy, 1, &[stuck.clone()]);
     assert_eq!(state.pools[0].report.unschedulable, Some(1));
@@ -276,7 +284,8 @@ fn groups_are_counted_as_groups() {
             "leaderworkerset.sigs.k8s.io/worker-index": worker});
         pod
     };
-    let set = json!({"metadata": {"name": "a"}, "spec": {"replicas": 2}, "status": {"replicas": 2, "readyReplicas": 1}});
+    let set =
+        json!({"metadata": {"name": "a"}, "spec": {"replicas": 2}, "status": {"replicas": 2, "readyReplicas": 1}});
     let mut objects = vec![(Resource::LeaderWorkerSets { api_version }, set)];
     for (name, worker) in [("a-0", "0"), ("a-0-1", "1"), ("a-1", "0"), ("a-1-1", "1")] {
         objects.push((Resource::Pods, member(name, worker)));

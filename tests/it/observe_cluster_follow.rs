@@ -82,8 +82,12 @@ fn healthy_scalers_have_no_fault_and_follow() {
         assert_eq!(answer.findings, vec![]);
         assert!(answer.scaler.unwrap().follows);
     }
-    let alias = with(hpa(), "/spec/metrics/0/external/metric", json!({"name": "wva_desired_replicas",
-        "selector": {"matchExpressions": [{"key": "variant_name", "operator": "In", "values": ["a"]}]}}));
+    let alias = with(
+        hpa(),
+        "/spec/metrics/0/external/metric",
+        json!({"name": "wva_desired_replicas",
+        "selector": {"matchExpressions": [{"key": "variant_name", "operator": "In", "values": ["a"]}]}}),
+    );
     assert_eq!(of_hpas(&subject(&policy), &[alias]).findings, vec![]);
 }
 
@@ -123,10 +127,18 @@ fn every_fault_of_an_hpa_is_found_alone_and_says_what_to_write() {
         (with(hpa(), &up("policies"), Value::Null), K::ScalerBehavior, "several syncs"),
         (with(hpa(), &up("policies/0/value"), json!(10)), K::ScalerBehavior, "several syncs"),
         (with(hpa(), &up("policies/0/periodSeconds"), json!(60)), K::ScalerBehavior, "several syncs"),
-        (with(hpa(), &down("policies"), json!([{"type": "Percent", "value": 50, "periodSeconds": 15}])), K::ScalerBehavior, "several syncs"),
+        (
+            with(hpa(), &down("policies"), json!([{"type": "Percent", "value": 50, "periodSeconds": 15}])),
+            K::ScalerBehavior,
+            "several syncs",
+        ),
         (with(hpa(), &up("selectPolicy"), json!("Disabled")), K::ScalerBehavior, "Disabled"),
         (
-            with(with(hpa(), &up("policies"), percent.clone()), &up("policies/"), json!({"type": "Pods", "value": 4, "periodSeconds": 15})),
+            with(
+                with(hpa(), &up("policies"), percent.clone()),
+                &up("policies/"),
+                json!({"type": "Pods", "value": 4, "periodSeconds": 15}),
+            ),
             K::ScalerBehavior,
             "several syncs",
         ),
@@ -136,8 +148,12 @@ fn every_fault_of_an_hpa_is_found_alone_and_says_what_to_write() {
             "largest result wins",
         ),
         (
-            with(hpa(), "/status/conditions", json!([{"type": "ScalingActive", "status": "False",
-                "reason": "FailedGetExternalMetric", "message": "no metrics"}])),
+            with(
+                hpa(),
+                "/status/conditions",
+                json!([{"type": "ScalingActive", "status": "False",
+                "reason": "FailedGetExternalMetric", "message": "no metrics"}]),
+            ),
             K::ScalerCondition,
             "FailedGetExternalMetric",
         ),
@@ -164,8 +180,11 @@ fn default_behaviour_damps_and_steps() {
 #[test]
 fn what_a_server_can_do_decides_what_is_said() {
     let mut policy = fleet();
-    let no_tolerance = with(with(hpa(), "/spec/behavior/scaleUp/tolerance", Value::Null),
-        "/spec/behavior/scaleDown/tolerance", Value::Null);
+    let no_tolerance = with(
+        with(hpa(), "/spec/behavior/scaleUp/tolerance", Value::Null),
+        "/spec/behavior/scaleDown/tolerance",
+        Value::Null,
+    );
     let said = |policy: &Policy, minor, hpa: &Value| {
         let subject = Subject { server_minor: minor, ..subject(policy) };
         of_hpas(&subject, std::slice::from_ref(hpa)).findings
@@ -194,9 +213,13 @@ fn zero_is_left_only_by_who_can() {
     let answer = of_hpas(&asleep, &[zero.clone()]);
     assert_eq!(kinds(&answer), vec![FindingKind::ScalerCondition]);
     assert!(answer.findings[0].message.contains("scale deployment/a --replicas=1"), "{:?}", answer.findings);
-    let by_itself = with(zero.clone(), "/status/conditions", json!([
+    let by_itself = with(
+        zero.clone(),
+        "/status/conditions",
+        json!([
         {"type": "ScaledToZero", "status": "True"},
-        {"type": "ScalingActive", "status": "False", "reason": "ScalingDisabled"}]));
+        {"type": "ScalingActive", "status": "False", "reason": "ScalingDisabled"}]),
+    );
     assert_eq!(of_hpas(&asleep, &[by_itself]).findings, vec![]);
 
     let percent = json!([{"type": "Percent", "value": 100_000, "periodSeconds": 15}]);
@@ -229,8 +252,12 @@ fn one_target_has_one_scaler() {
     assert_eq!(kinds(&check(&subject, [&own], [&scaled])), vec![FindingKind::TwoScalers]);
     for made in [
         with(hpa(), "/metadata/name", json!("keda-hpa-a")),
-        with(hpa(), "/metadata/ownerReferences", json!([{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
-            "name": "a", "uid": "u", "controller": true}])),
+        with(
+            hpa(),
+            "/metadata/ownerReferences",
+            json!([{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+            "name": "a", "uid": "u", "controller": true}]),
+        ),
     ] {
         let made = Hpa::read(&object(made));
         let answer = check(&subject, [&made], [&scaled]);
@@ -247,7 +274,11 @@ fn every_fault_of_a_scaled_object_is_found_alone() {
         let metadata = json!({"url": "https://poolwright.x.svc/v1/namespaces/inference/pools/a", "targetValue": "1",
             "valueLocation": "desired_replicas"});
         let trigger = json!({"type": "metrics-api", "metadata": metadata});
-        with(with(scaled_object(), "/spec/triggers", json!([trigger])), &format!("/spec/triggers/0/metadata/{key}"), value)
+        with(
+            with(scaled_object(), "/spec/triggers", json!([trigger])),
+            &format!("/spec/triggers/0/metadata/{key}"),
+            value,
+        )
     };
     let cases: Vec<(Value, Vec<FindingKind>)> = vec![
         (api("activationTargetValue", json!("0")), vec![]),
@@ -265,16 +296,29 @@ fn every_fault_of_a_scaled_object_is_found_alone() {
             with(scaled_object(), "/spec/advanced/scalingModifiers", json!({"formula": "a*2"})),
             vec![K::ScalerOtherMetrics],
         ),
-        (with(scaled_object(), "/spec/fallback", json!({"failureThreshold": 3, "replicas": 6})), vec![K::ScalerFallback]),
+        (
+            with(scaled_object(), "/spec/fallback", json!({"failureThreshold": 3, "replicas": 6})),
+            vec![K::ScalerFallback],
+        ),
         (with(scaled_object(), "/spec/idleReplicaCount", json!(0)), vec![K::ScalerBehavior]),
         (with(scaled_object(), "/spec/minReplicaCount", json!(3)), vec![K::ScalerLimits]),
         (with(scaled_object(), "/spec/maxReplicaCount", json!(3)), vec![K::ScalerLimits]),
-        (with(scaled_object(), "/metadata/annotations", json!({"autoscaling.keda.sh/paused-replicas": "4"})), vec![K::ScalerPaused]),
+        (
+            with(scaled_object(), "/metadata/annotations", json!({"autoscaling.keda.sh/paused-replicas": "4"})),
+            vec![K::ScalerPaused],
+        ),
         (with(scaled_object(), "/metadata/annotations", json!({"autoscaling.keda.sh/paused": "false"})), vec![]),
-        (with(scaled_object(), &format!("{behavior}/scaleDown/stabilizationWindowSeconds"), Value::Null), vec![K::ScalerBehavior]),
+        (
+            with(scaled_object(), &format!("{behavior}/scaleDown/stabilizationWindowSeconds"), Value::Null),
+            vec![K::ScalerBehavior],
+        ),
         (with(scaled_object(), &format!("{behavior}/scaleUp/tolerance"), Value::Null), vec![K::ScalerTolerance]),
         (
-            with(scaled_object(), "/status", json!({"conditions": [{"type": "Ready", "status": "False", "reason": "x"}]})),
+            with(
+                scaled_object(),
+                "/status",
+                json!({"conditions": [{"type": "Ready", "status": "False", "reason": "x"}]}),
+            ),
             vec![K::ScalerCondition],
         ),
     ];

@@ -149,15 +149,21 @@ async fn a_reloaded_policy_moves_the_watches() {
 #[tokio::test]
 async fn any_object_with_a_scale_is_a_target() {
     let fake = FakeKube::start().await;
-    let group = |name: &str, resource: Value| json!({"kind": "APIResourceList", "metadata": {"name": name},
-        "groupVersion": format!("argoproj.io/{name}"), "resources": [resource]});
+    let group = |name: &str, resource: Value| {
+        json!({"kind": "APIResourceList", "metadata": {"name": name},
+        "groupVersion": format!("argoproj.io/{name}"), "resources": [resource]})
+    };
     let rollouts = json!({"name": "rollouts", "singularName": "rollout", "namespaced": true, "kind": "Rollout",
         "verbs": ["get", "list", "watch"]});
     let collection = "/apis/argoproj.io/v1alpha1/namespaces/inference/rollouts";
-    let object = |n: u32| json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
-        "metadata": {"name": "a", "namespace": "inference"}, "spec": {"replicas": n}, "status": {"replicas": n}});
-    let scale = |n: u32| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "scale"},
-        "spec": {"replicas": n}, "status": {"replicas": n, "selector": "app=a"}});
+    let object = |n: u32| {
+        json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+        "metadata": {"name": "a", "namespace": "inference"}, "spec": {"replicas": n}, "status": {"replicas": n}})
+    };
+    let scale = |n: u32| {
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "scale"},
+        "spec": {"replicas": n}, "status": {"replicas": n, "selector": "app=a"}})
+    };
     let scales = format!("{collection}/a");
     fake.put(&scales, scale(3));
     fake.put(collection, object(3));
@@ -186,12 +192,18 @@ async fn any_object_with_a_scale_is_a_target() {
 #[tokio::test]
 async fn one_look_says_what_the_watch_says() {
     let fake = FakeKube::start().await;
-    fake.put("", json!({"metadata": {"name": "version"}, "major": "1", "minor": "32+", "gitVersion": "v1.32.1",
-        "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}));
+    fake.put(
+        "",
+        json!({"metadata": {"name": "version"}, "major": "1", "minor": "32+", "gitVersion": "v1.32.1",
+        "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}),
+    );
     fake.put(DEPLOYMENTS, deployment("a", 2, 2));
     fake.put(PODS, pod("a-7c9d8-aaaaa", "a", true));
-    fake.put(HPAS, json!({"metadata": {"name": "a", "namespace": "inference"}, "spec": {"maxReplicas": 10,
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}}));
+    fake.put(
+        HPAS,
+        json!({"metadata": {"name": "a", "namespace": "inference"}, "spec": {"maxReplicas": 10,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}}),
+    );
     let policy = policy(vec![pool("a"), Pool { min: 1, ..pool("b") }]);
     let once = ClusterSnapshot::read_once(&fake.client(), &policy, NOW).await;
     assert_eq!(once.server_minor, Some(32));
@@ -215,7 +227,9 @@ async fn pods_are_scraped_where_no_address_is_given() {
     let fake = FakeKube::start().await;
     let server = wiremock::MockServer::start().await;
     wiremock::Mock::given(wiremock::matchers::path("/metrics"))
-        .respond_with(wiremock::ResponseTemplate::new(200).set_body_string(crate::observe_support::Server::busy(5.0).page()))
+        .respond_with(
+            wiremock::ResponseTemplate::new(200).set_body_string(crate::observe_support::Server::busy(5.0).page()),
+        )
         .mount(&server)
         .await;
     let port = server.address().port();

@@ -152,7 +152,10 @@ impl ScaledObject {
             max: int(data, "/spec/maxReplicaCount").unwrap_or(100),
             idle: int(data, "/spec/idleReplicaCount"),
             cooldown_seconds: int(data, "/spec/cooldownPeriod").unwrap_or(300),
-            fallback: data.pointer("/spec/fallback").filter(|f| f.is_object()).map(|f| int(f, "/replicas").unwrap_or(0)),
+            fallback: data
+                .pointer("/spec/fallback")
+                .filter(|f| f.is_object())
+                .map(|f| int(f, "/replicas").unwrap_or(0)),
             has_formula: text(data, "/spec/advanced/scalingModifiers/formula").is_some(),
             up,
             down,

@@ -96,9 +96,8 @@ impl Selector {
 
     /// Like [`matches`](Self::matches), but requirements on labels in `unknown` are taken to hold.
     pub fn could_match(&self, labels: &BTreeMap<String, String>, unknown: &[&str]) -> bool {
-        let holds = |r: &Requirement| {
-            unknown.contains(&r.key.as_str()) || r.admits(labels.get(&r.key).map(String::as_str))
-        };
+        let holds =
+            |r: &Requirement| unknown.contains(&r.key.as_str()) || r.admits(labels.get(&r.key).map(String::as_str));
         self.requirements.iter().all(holds)
     }
 }

@@ -19,9 +19,15 @@ pub enum Resource {
     Hpas,
     ScaledObjects,
     /// Groups of a leader and its workers.
-    LeaderWorkerSets { api_version: String },
+    LeaderWorkerSets {
+        api_version: String,
+    },
     /// One object of any other kind, through its scale sub-resource.
-    Scaled { api_version: String, kind: String, name: String },
+    Scaled {
+        api_version: String,
+        kind: String,
+        name: String,
+    },
 }
 
 /// One list that is read: a kind of objects in one namespace.

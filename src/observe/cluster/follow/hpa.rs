@@ -60,8 +60,9 @@ fn target(whose: &str, metric: &ExternalMetric, problems: &mut Problems) {
     match (metric.average_value, metric.value) {
         (Some(1.0), None) if metric.target_type == "AverageValue" => {}
         (Some(average), None) if metric.target_type == "AverageValue" => {
-            let message =
-                format!("{whose} divides the number by averageValue {average}: replicas are not what is published; {write}");
+            let message = format!(
+                "{whose} divides the number by averageValue {average}: replicas are not what is published; {write}"
+            );
             problems.blocks(FindingKind::ScalerMetric, message);
         }
         _ => {
@@ -98,7 +99,8 @@ fn selector(subject: &Subject<'_>, whose: &str, metric: &ExternalMetric, ours: &
             return;
         }
         _ => {
-            problems.blocks(FindingKind::ScalerSelector, format!("{whose} has a selector that cannot be read; {write}"));
+            problems
+                .blocks(FindingKind::ScalerSelector, format!("{whose} has a selector that cannot be read; {write}"));
             return;
         }
     };

@@ -110,7 +110,8 @@ fn metric(whose: &str, trigger: &Trigger, problems: &mut Problems) {
         problems.blocks(FindingKind::ScalerMetric, message);
     }
     if value("valueLocation") != Some("desired_replicas") {
-        let message = format!("{whose} does not read the field desired_replicas; write valueLocation: desired_replicas");
+        let message =
+            format!("{whose} does not read the field desired_replicas; write valueLocation: desired_replicas");
         problems.blocks(FindingKind::ScalerMetric, message);
     }
     if value("activationTargetValue").is_some_and(|v| v.parse() != Ok(0.0_f64)) {
