@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::assign::{Assigned, assign};
-use super::cluster::{self, PoolState};
+use super::cluster::{self, PoolCluster, PoolState};
 use super::dialect::Measure;
 use super::plausible::{self, Refusal};
 use super::reading::{Findings, Meta, Reading, ReplicaEvidence, State};
@@ -55,11 +55,17 @@ pub fn assemble(policy: &Policy, readings: Vec<Reading>, meta: Meta, now_seconds
                 now_seconds,
             };
             let observation = look.observe(&mut findings);
-            PoolObservation { cluster: known(index).map(|known| known.report.clone()), ..observation }
+            PoolObservation { cluster: known(index).map(|known| reported(known, &meta, index)), ..observation }
         };
         pools.into_iter().enumerate().map(judge).collect()
     };
     Observation { at_seconds: now_seconds, source_error: meta.source_error, pools, findings: findings.finish() }
+}
+
+/// What the cluster says; a metric about it stands in for what is wanted.
+fn reported(known: &PoolState, meta: &Meta, index: usize) -> PoolCluster {
+    let wanted = known.report.wanted.or_else(|| meta.replicas.get(&index)?.wanted);
+    PoolCluster { wanted, ..known.report.clone() }
 }
 
 /// Everything about one pool.

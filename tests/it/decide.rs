@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use poolwright::control::{Binding, Decision, Entry, Journal, JournalLimits, State, decide, read_journal};
+use poolwright::observe::cluster::PoolCluster;
 use poolwright::observe::{Histogram, Observation, PoolObservation, Signal};
 use poolwright::policy::{Mode, Policy, from_text};
+use poolwright::safety::PoolMemory;
 
 pub const START: f64 = 1_700_000_000.0;
 
@@ -394,6 +396,32 @@ fn turning_to_act_does_not_plan_with_what_was_advised() {
     assert_eq!((option.min, option.running), (1, 1), "one runs; seven were only advised");
     state = decide(&policy(), &observation, state, at).1;
     assert!(state.pools["prod/llama-a100"].followed);
+}
+
+/// In a cluster whose targets are not known yet, what answers may be less than what runs.
+#[test]
+fn the_first_number_waits_for_the_cluster_and_later_ones_do_not() {
+    let unknown = |pool: &str, ready, at| {
+        let cluster = Some(PoolCluster::default());
+        PoolObservation { ready: Signal::stale(ready, at), cluster, ..fresh(pool, ready, 1.0, at) }
+    };
+    let look = |at| seen(at, vec![unknown("prod/llama-a100", 3, at), at_zero("prod/llama-h100", at)]);
+    let mut remembered = State::default();
+    remembered
+        .pools
+        .insert("prod/llama-a100".into(), PoolMemory { published: Some(2), followed: true, ..Default::default() });
+    for state in [State::default(), remembered] {
+        let (first, state) = decide(&policy(), &look(START), state, START);
+        assert_eq!(said(&first)["llama-a100"], None);
+        let at = START + 15.0;
+        let mut known = fresh("prod/llama-a100", 3, 1.0, at);
+        known.starting = Signal::fresh(2, at);
+        known.cluster = Some(PoolCluster { wanted: Some(5), ..PoolCluster::default() });
+        let (second, state) = decide(&policy(), &seen(at, vec![known, at_zero("prod/llama-h100", at)]), state, at);
+        assert_eq!(said(&second)["llama-a100"], Some(5));
+        let (lost, _) = decide(&policy(), &look(START + 300.0), state, START + 300.0);
+        assert_eq!(said(&lost)["llama-a100"], Some(5), "held");
+    }
 }
 
 #[test]

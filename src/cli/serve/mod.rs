@@ -21,6 +21,9 @@ use crate::policy::Watcher;
 use crate::policy::units::Duration;
 use crate::serve::{ClientCertificates, Listener, ServeState, StopTimes, Tls};
 
+/// How long the first tick waits for the cluster's state.
+const CLUSTER_LIMIT: StdDuration = StdDuration::from_secs(15);
+
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Policy file or folder; edits are taken over while running, broken ones are not.
@@ -92,7 +95,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     let daemon = Daemon::new(DaemonParts {
         policy,
         reload: Some(reload(watcher)),
-        source: args.source.build(cluster.map(ClusterView::Watch))?,
+        source: args.source.build(cluster.clone().map(ClusterView::Watch))?,
         state,
         store,
         journal,
@@ -103,7 +106,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     let readiness = serving.readiness().clone();
     let listener = Listener { socket, router: crate::serve::router(serving), tls };
     let stop = CancellationToken::new();
-    let mut control = tokio::spawn(control_loop(daemon, args.history.seconds(), interval, stop.clone()));
+    let mut control = tokio::spawn(control_loop(daemon, cluster, args.history.seconds(), interval, stop.clone()));
     let times = StopTimes { drain: args.drain.to_std(), grace: StdDuration::from_secs(10) };
     let web = crate::serve::run(vec![listener], readiness, stop.clone().cancelled_owned(), times);
     tokio::pin!(web);
@@ -164,8 +167,19 @@ fn announce(args: &ServeArgs, tls: bool, address: SocketAddr) {
     }
 }
 
-async fn control_loop(mut daemon: Daemon, history_seconds: f64, interval: StdDuration, stop: CancellationToken) {
+async fn control_loop(
+    mut daemon: Daemon,
+    cluster: Option<ClusterWatch>,
+    history_seconds: f64,
+    interval: StdDuration,
+    stop: CancellationToken,
+) {
     let clock = SystemClock;
+    if let Some(watch) = cluster
+        && !watch.settled(CLUSTER_LIMIT).await
+    {
+        tracing::warn!("the cluster's state has not arrived; its pools are held until it does");
+    }
     daemon.fill_back(clock.now_seconds(), history_seconds).await;
     let mut timer = tokio::time::interval(interval);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
