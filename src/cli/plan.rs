@@ -6,11 +6,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use super::kubernetes::KubernetesArgs;
 use super::source::SourceArgs;
 use super::{Exit, load_policy, table};
 use crate::control::{Binding, Clock, Daemon, DaemonParts, Decision, PolicyReload, State, SystemClock};
+use crate::observe::cluster::{ClusterView, ClusterWatch};
 use crate::policy::units::Duration;
 use crate::policy::{Mode, Watcher};
+
+/// How long the cluster's state is waited for.
+const CLUSTER_LIMIT: std::time::Duration = std::time::Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -19,6 +24,8 @@ pub struct PlanArgs {
     policy: PathBuf,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
     /// Print again every interval until interrupted.
     #[arg(long)]
     watch: bool,
@@ -47,7 +54,8 @@ pub async fn run(args: PlanArgs) -> Result<Exit> {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
-    if args.source.is_missing(&policy) {
+    let client = args.kubernetes.client().await?;
+    if args.source.is_missing(&policy, client.is_some()) {
         eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
         return Ok(Exit::Usage);
     }
@@ -56,6 +64,13 @@ pub async fn run(args: PlanArgs) -> Result<Exit> {
     }
     if !args.watch {
         policy.planner.scale_down_dwell_seconds = 0.0;
+    }
+    // Watched, not read once: between the two readings of a scrape the pods may change.
+    let cluster = client.map(|client| ClusterWatch::start(client, &policy));
+    if let Some(watch) = &cluster
+        && !watch.settled(CLUSTER_LIMIT).await
+    {
+        eprintln!("poolwright: the cluster did not answer within {} s; pools are held", CLUSTER_LIMIT.as_secs());
     }
     let interval = policy.planner.interval_seconds;
     let mut watcher = Watcher::new(args.policy.clone());
@@ -74,7 +89,7 @@ pub async fn run(args: PlanArgs) -> Result<Exit> {
             });
             windowed
         }),
-        source: args.source.build()?,
+        source: args.source.build(cluster.map(ClusterView::Watch))?,
         state: State::default(),
         store: None,
         journal: None,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use secrecy::SecretString;
 
+use crate::observe::cluster::ClusterView;
 use crate::observe::{HttpAccess, PrometheusOptions, PrometheusSource, ScrapeOptions, ScrapeSource, Source};
 use crate::policy::Policy;
 use crate::policy::units::Duration;
@@ -16,7 +17,8 @@ pub struct SourceArgs {
     /// Read from this Prometheus (or Thanos, Mimir, VictoriaMetrics) base URL.
     #[arg(long, value_name = "URL", conflicts_with_all = ["scrape", "scrape_sd"])]
     prometheus: Option<String>,
-    /// Read the model servers' own pages: the policy's `scrape` addresses and these.
+    /// Read the model servers' own pages: the policy's `scrape` addresses and these; in a cluster, where no URL is
+    /// given, the pools' own pods.
     #[arg(long, value_name = "URL", num_args = 0..)]
     scrape: Option<Vec<String>>,
     /// Read the model servers listed by this Prometheus HTTP service discovery.
@@ -57,9 +59,11 @@ fn header(text: &str) -> Result<(String, SecretString), String> {
 }
 
 impl SourceArgs {
-    /// True when neither Prometheus nor a scrape was asked for and the policy lists no addresses.
-    pub fn is_missing(&self, policy: &Policy) -> bool {
-        self.prometheus.is_none()
+    /// True when neither Prometheus nor a scrape was asked for, the policy lists no addresses, and there is no cluster
+    /// whose pods could be read.
+    pub fn is_missing(&self, policy: &Policy, has_cluster: bool) -> bool {
+        !has_cluster
+            && self.prometheus.is_none()
             && self.scrape.is_none()
             && self.scrape_sd.is_empty()
             && policy.pools.iter().all(|p| p.scrape.is_empty())
@@ -70,9 +74,11 @@ impl SourceArgs {
         self.prometheus.is_none()
     }
 
+    /// The source, with the cluster's own word where there is one.
+    ///
     /// # Errors
     /// A file of the access options cannot be used, or the URL is wrong.
-    pub fn build(&self) -> Result<Box<dyn Source>> {
+    pub fn build(&self, cluster: Option<ClusterView>) -> Result<Box<dyn Source>> {
         let access = HttpAccess {
             ca_file: self.source_ca.clone(),
             client_cert_file: self.source_cert.clone(),
@@ -88,7 +94,7 @@ impl SourceArgs {
         if let Some(url) = &self.prometheus {
             let options = PrometheusOptions { url: url.clone(), access };
             let source = PrometheusSource::new(options).context("--prometheus")?;
-            return Ok(Box::new(source));
+            return Ok(Box::new(source.with_cluster(cluster)));
         }
         let options = ScrapeOptions {
             discovery: self.scrape_sd.clone(),
@@ -96,6 +102,6 @@ impl SourceArgs {
             access,
             ..ScrapeOptions::default()
         };
-        Ok(Box::new(ScrapeSource::new(options)?))
+        Ok(Box::new(ScrapeSource::new(options)?.with_cluster(cluster)))
     }
 }

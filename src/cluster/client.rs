@@ -48,5 +48,7 @@ pub async fn connect(connection: &Connection) -> Result<Client> {
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
+    // The client's own retries hide a server that answers 503 for minutes; every caller here has its own.
+    config.default_retry = false;
     Client::try_from(config).context("no client can be made for the cluster")
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::cluster::PoolCluster;
 use crate::observe::{Finding, Histogram, Quality};
 use crate::perf::Evidence;
 use crate::policy::{Mode, Promise};
@@ -71,6 +72,9 @@ pub struct PoolDecision {
     pub ttft_histogram: Option<Histogram>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub itl_histogram: Option<Histogram>,
+    /// Replicas and pods as the cluster counts them, and what scales them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<PoolCluster>,
     pub cost_per_hour: f64,
 }
 

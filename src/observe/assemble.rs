@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::assign::{Assigned, assign};
+use super::cluster::{self, PoolCluster, PoolState};
 use super::dialect::Measure;
 use super::plausible::{self, Refusal};
 use super::reading::{Findings, Meta, Reading, ReplicaEvidence, State};
@@ -25,28 +26,46 @@ const SKEW_AGE_SECONDS: f64 = 600.0;
 
 /// Judge the readings of one look.
 pub fn assemble(policy: &Policy, readings: Vec<Reading>, meta: Meta, now_seconds: f64) -> Observation {
-    let mut findings: Findings = meta.findings.iter().cloned().collect();
-    let missing = |pool: &Pool| PoolObservation { pool: pool.id(), ..PoolObservation::default() };
+    let of_cluster = meta.cluster.iter().flat_map(|state| &state.findings);
+    let mut findings: Findings = meta.findings.iter().chain(of_cluster).cloned().collect();
+    let known = |index: usize| meta.cluster.as_ref().and_then(|state| state.pools.get(index));
+    let missing = |(index, pool): (usize, &Pool)| PoolObservation {
+        pool: pool.id(),
+        cluster: known(index).map(|known| known.report.clone()),
+        ..PoolObservation::default()
+    };
     let pools = if let Some(error) = &meta.source_error {
         findings.add(FindingKind::SourceFailed, "source", error.clone());
-        policy.pools.iter().map(missing).collect()
+        policy.pools.iter().enumerate().map(missing).collect()
     } else {
-        let Assigned { pools, doubtful } = assign(policy, readings, &mut findings);
+        let readings = match &meta.cluster {
+            Some(state) => cluster::settle(policy, state, readings),
+            None => readings,
+        };
+        let Assigned { pools, doubtful } = assign(policy, readings, meta.cluster.as_ref(), &mut findings);
         let judge = |(index, readings): (usize, Vec<Reading>)| {
             let look = Look {
                 policy,
                 pool: &policy.pools[index],
                 readings: &readings,
-                evidence: meta.replicas.get(&index).copied(),
+                evidence: known(index).and_then(|k| k.evidence).or_else(|| meta.replicas.get(&index).copied()),
+                cluster: meta.cluster.as_ref().map(|_| known(index)),
                 listing_complete: meta.listing_complete && !doubtful.contains(&index),
                 meta: &meta,
                 now_seconds,
             };
-            look.observe(&mut findings)
+            let observation = look.observe(&mut findings);
+            PoolObservation { cluster: known(index).map(|known| reported(known, &meta, index)), ..observation }
         };
         pools.into_iter().enumerate().map(judge).collect()
     };
     Observation { at_seconds: now_seconds, source_error: meta.source_error, pools, findings: findings.finish() }
+}
+
+/// What the cluster says; a metric about it stands in for what is wanted.
+fn reported(known: &PoolState, meta: &Meta, index: usize) -> PoolCluster {
+    let wanted = known.report.wanted.or_else(|| meta.replicas.get(&index)?.wanted);
+    PoolCluster { wanted, ..known.report.clone() }
 }
 
 /// Everything about one pool.
@@ -55,6 +74,8 @@ struct Look<'a> {
     pool: &'a Pool,
     readings: &'a [Reading],
     evidence: Option<ReplicaEvidence>,
+    /// What a watched cluster says of the pool: `None` without a cluster, `Some(None)` when it says nothing.
+    cluster: Option<Option<&'a PoolState>>,
     listing_complete: bool,
     meta: &'a Meta,
     now_seconds: f64,
@@ -71,13 +92,39 @@ struct Standing {
     partial: bool,
 }
 
+impl Standing {
+    /// Metrics about the cluster lag behind the pods: they may add to what was seen, not take away.
+    fn compare(&mut self, evidence: &ReplicaEvidence) {
+        let ready_there = evidence.ready.unwrap_or(self.ready);
+        self.silent = self.silent.max(ready_there.saturating_sub(self.ready));
+        self.partial |= ready_there > self.ready;
+        if let Some(wanted) = evidence.wanted {
+            self.starting = wanted.saturating_sub(self.ready.max(ready_there));
+        }
+    }
+
+    /// The cluster's own word: ready, silent and starting replicas add up to those that are wanted. Surge of a
+    /// rolling update is no capacity, it goes; what is wanted and not ready is starting, once.
+    fn count(&mut self, evidence: &ReplicaEvidence) {
+        let most = evidence.wanted.unwrap_or(u32::MAX);
+        let ready_there = evidence.ready.unwrap_or(self.ready.saturating_add(self.silent)).min(most);
+        self.ready = self.ready.min(ready_there);
+        self.silent = ready_there - self.ready;
+        self.partial |= self.silent > 0;
+        if let Some(wanted) = evidence.wanted {
+            self.starting = wanted - ready_there;
+        }
+    }
+}
+
 impl Look<'_> {
     fn observe(&self, findings: &mut Findings) -> PoolObservation {
         let standing = self.standing(findings);
-        if standing.ready == 0 && standing.silent == 0 {
+        let anybody = self.readings.iter().any(|r| matches!(r.state, State::Live | State::Silent));
+        if standing.ready == 0 && standing.silent == 0 && !(anybody && standing.partial) {
             return self.without_instances(&standing, findings);
         }
-        if !self.readings.iter().any(|r| matches!(r.state, State::Live | State::Silent)) {
+        if !anybody {
             let message =
                 format!("the cluster counts {} ready replicas, but no series of them was found", standing.silent);
             findings.add(FindingKind::NoSeries, self.pool.id(), message);
@@ -96,7 +143,7 @@ impl Look<'_> {
         let (completions, completions_complete) = self.rate(|i| Some(i.completions));
         let mut observation = PoolObservation {
             pool: self.pool.id(),
-            ready: if standing.ready == 0 {
+            ready: if standing.ready == 0 && !self.fresh_evidence().is_some_and(|e| e.watched) {
                 Signal::missing()
             } else {
                 Signal { value: Some(standing.ready), at_seconds: at, quality }
@@ -127,7 +174,8 @@ impl Look<'_> {
 
     /// Count instances (ranks of one instance once) and judge their age.
     fn standing(&self, findings: &mut Findings) -> Standing {
-        let count = |state| self.of(state).map(Reading::identity).collect::<BTreeSet<_>>().len();
+        let here = |state| self.of(state).filter(|r| !r.leaving);
+        let count = |state| here(state).map(Reading::identity).collect::<BTreeSet<_>>().len();
         let [ready, starting, silent] =
             [State::Live, State::Starting, State::Silent].map(|state| u32::try_from(count(state)).unwrap_or(u32::MAX));
         for reading in self.of(State::Silent) {
@@ -142,29 +190,31 @@ impl Look<'_> {
         self.refusals(findings);
         let stale_after = self.policy.planner.stale_after_seconds;
         let oldest =
-            self.of(State::Live).map(|r| self.age(r, findings)).fold(None, |a, b| Some(f64::max(a.unwrap_or(b), b)));
+            here(State::Live).map(|r| self.age(r, findings)).fold(None, |a, b| Some(f64::max(a.unwrap_or(b), b)));
         let late = oldest.is_some_and(|age| age > stale_after);
         let mut standing = Standing {
             ready,
             starting,
             silent,
             at_seconds: self.now_seconds - oldest.unwrap_or(0.0),
-            partial: silent > 0 || late || self.meta.partial,
+            partial: silent > 0 || late || self.meta.partial || self.is_held(),
         };
         if oldest.is_none() {
             // Nobody answered: what is known is as old as the last answer of the silent ones.
             let newest = self.of(State::Silent).map(|r| r.at_seconds).fold(f64::NEG_INFINITY, f64::max);
             standing.at_seconds = if newest.is_finite() { newest.min(self.now_seconds) } else { self.now_seconds };
         }
-        if let Some(evidence) = self.fresh_evidence() {
-            let ready_there = evidence.ready.unwrap_or(standing.ready);
-            standing.silent = standing.silent.max(ready_there.saturating_sub(standing.ready));
-            standing.partial |= ready_there > standing.ready;
-            if let Some(wanted) = evidence.wanted {
-                standing.starting = wanted.saturating_sub(standing.ready.max(ready_there));
-            }
+        match self.fresh_evidence() {
+            Some(evidence) if evidence.watched => standing.count(&evidence),
+            Some(evidence) => standing.compare(&evidence),
+            None => {}
         }
         standing
+    }
+
+    /// A cluster is watched, and says nothing of this pool now.
+    fn is_held(&self) -> bool {
+        self.cluster.is_some() && !self.fresh_evidence().is_some_and(|e| e.watched)
     }
 
     /// Seconds since the sample of a reading; a time in the future counts as just as far in the past.
@@ -191,7 +241,7 @@ impl Look<'_> {
         let mut observation = PoolObservation { pool: id.clone(), ..PoolObservation::default() };
         let from_cluster = self.fresh_evidence().and_then(|e| e.ready) == Some(0);
         let from_listing = self.listing_complete && (standing.starting == 0 || self.meta.at_zero.contains(&id));
-        if (from_cluster || from_listing) && !self.meta.partial {
+        if (from_cluster || from_listing) && !standing.partial {
             observation.ready = Signal::fresh(0, now);
             observation.starting = Signal::fresh(standing.starting, now);
             // The last instance may have gone within the window: what it was asked for is still demand.

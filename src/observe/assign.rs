@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::FindingKind;
-use super::reading::{Findings, INSTANCE_LABEL, MODEL_LABEL, Reading, State};
+use super::cluster::ClusterState;
+use super::reading::{Findings, INSTANCE_LABEL, MODEL_LABEL, POD_LABEL, Reading, State};
 use crate::policy::{NAMESPACE_LABEL, Policy, Pool};
 
 /// The readings of every pool, and the pools about which something could not be placed.
@@ -15,8 +16,14 @@ pub struct Assigned {
     pub doubtful: BTreeSet<usize>,
 }
 
-/// Give every reading to the pool that selects it.
-pub fn assign(policy: &Policy, readings: Vec<Reading>, findings: &mut Findings) -> Assigned {
+/// Give every reading to the pool that selects it. Where the cluster knows a pod, it decides whose it is, unless
+/// the operator gave conditions.
+pub fn assign(
+    policy: &Policy,
+    readings: Vec<Reading>,
+    cluster: Option<&ClusterState>,
+    findings: &mut Findings,
+) -> Assigned {
     let mut by_namespace: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, pool) in policy.pools.iter().enumerate() {
         by_namespace.entry(&pool.selector.namespace).or_default().push(index);
@@ -24,7 +31,7 @@ pub fn assign(policy: &Policy, readings: Vec<Reading>, findings: &mut Findings) 
     let mut pools: Vec<Vec<Reading>> = policy.pools.iter().map(|_| Vec::new()).collect();
     let mut doubtful = BTreeSet::new();
     for reading in readings {
-        let candidates = candidates(policy, &by_namespace, &reading);
+        let candidates = candidates(policy, &by_namespace, cluster, &reading);
         match candidates.as_slice() {
             [one] => pools[*one].push(reading),
             // What is gone or added up is reported by its instances, or need not be any more.
@@ -51,14 +58,24 @@ pub fn assign(policy: &Policy, readings: Vec<Reading>, findings: &mut Findings) 
     Assigned { pools, doubtful }
 }
 
-fn candidates(policy: &Policy, by_namespace: &BTreeMap<&str, Vec<usize>>, reading: &Reading) -> Vec<usize> {
+fn candidates(
+    policy: &Policy,
+    by_namespace: &BTreeMap<&str, Vec<usize>>,
+    cluster: Option<&ClusterState>,
+    reading: &Reading,
+) -> Vec<usize> {
     let serves = |pool: &Pool| reading.label(MODEL_LABEL).is_none_or(|m| m == pool.selector.model_name);
     if let Some(index) = reading.pool {
         return policy.pools.get(index).filter(|pool| serves(pool)).map(|_| index).into_iter().collect();
     }
     if let Some(namespace) = reading.label(NAMESPACE_LABEL) {
         let here = by_namespace.get(namespace).map_or(&[][..], Vec::as_slice);
-        return here.iter().copied().filter(|&i| policy.pools[i].selector.selects(&reading.labels)).collect();
+        let of_pod = |i| cluster?.claims(policy, i, namespace, reading.label(POD_LABEL)?);
+        let selects = |&i: &usize| match of_pod(i) {
+            Some(claimed) => claimed && serves(&policy.pools[i]),
+            None => policy.pools[i].selector.selects(&reading.labels),
+        };
+        return here.iter().copied().filter(selects).collect();
     }
     // A bare address carries no namespace: its model decides, then the conditions on the labels it has.
     if reading.label(MODEL_LABEL).is_none() {

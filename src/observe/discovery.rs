@@ -1,4 +1,5 @@
-//! Which metrics pages there are: HTTP service discovery, addresses on the command line, addresses in the policy.
+//! Which metrics pages there are: HTTP service discovery, addresses on the command line, addresses in the policy,
+//! the pods of a watched cluster.
 //!
 //! Owns the list of targets and the doubt about it: a discovery that fails, or that suddenly lists nothing, does
 //! not make instances disappear.
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::cluster::ClusterState;
 use super::reading::{INSTANCE_LABEL, Labels, POD_LABEL};
 use super::{Finding, FindingKind, http};
 use crate::policy::{NAMESPACE_LABEL, Policy};
@@ -97,6 +99,39 @@ pub fn from_address(address: &str) -> Target {
     Target { url, labels, pool: None }
 }
 
+/// Pages of the pools' own pods.
+#[derive(Clone, Debug, Default)]
+pub struct PodPages {
+    targets: Vec<Target>,
+    /// A cluster is asked.
+    asked: bool,
+    /// The pods of some pool are not known.
+    partial: bool,
+}
+
+impl PodPages {
+    /// The pods of every pool for which the policy lists no addresses.
+    pub fn of(policy: &Policy, state: &ClusterState) -> Self {
+        let mut pages = Self { asked: true, ..Self::default() };
+        for (index, pool) in policy.pools.iter().enumerate().filter(|(_, pool)| pool.scrape.is_empty()) {
+            let Some(known) = state.pools.get(index).filter(|known| known.pods_known) else {
+                pages.partial = true;
+                continue;
+            };
+            pages.targets.extend(known.pages.iter().map(|page| {
+                let labels = [
+                    (NAMESPACE_LABEL, pool.namespace.as_str()),
+                    (POD_LABEL, page.pod.as_str()),
+                    (INSTANCE_LABEL, page.address.as_str()),
+                ];
+                let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+                Target { url: format!("http://{}/metrics", page.address), labels, pool: Some(index) }
+            }));
+        }
+        pages
+    }
+}
+
 /// What one discovery address said last.
 #[derive(Debug, Default)]
 struct Memory {
@@ -116,6 +151,7 @@ impl Discovery {
         &mut self,
         answers: Vec<(String, Result<Vec<Target>, String>)>,
         addresses: &[String],
+        pods: PodPages,
         policy: &Policy,
         now_seconds: f64,
     ) -> Listing {
@@ -133,8 +169,10 @@ impl Discovery {
                 listing.targets.push(target);
             }
         }
+        listing.targets.extend(pods.targets);
+        listing.complete &= !pods.partial;
         if listing.targets.is_empty() {
-            let configured = !self.0.is_empty() || !failed.is_empty();
+            let configured = pods.asked || !self.0.is_empty() || !failed.is_empty();
             if !failed.is_empty() && !self.0.values().any(|memory| memory.answered) {
                 listing.error = Some(failed.join("; "));
             } else if !configured {

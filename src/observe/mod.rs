@@ -1,11 +1,13 @@
 //! What is going on: model servers and Prometheus, read into one [`Observation`].
 //!
-//! This room owns the reading of metrics: sources, dialects, series selection, plausibility, freshness.
+//! This room owns the reading of metrics (sources, dialects, series selection, plausibility, freshness) and of the
+//! cluster's own state (scale targets, pods, scalers).
 //! It may know the policy (which series belong to which pool) and nothing else; it never decides. Its
 //! data types ([`Signal`], [`Histogram`], [`Observation`]) are plain and are used by every later room.
 
 mod assemble;
 mod assign;
+pub mod cluster;
 pub mod dialect;
 mod discovery;
 pub mod exposition;
@@ -28,7 +30,7 @@ mod window;
 pub use assemble::assemble;
 pub use histogram::Histogram;
 pub use http::HttpAccess;
-pub use observation::{Finding, FindingKind, Observation, PoolObservation, RatePoint};
+pub use observation::{Finding, FindingKind, Observation, PoolObservation, RatePoint, Severity};
 pub use plausible::Refusal;
 pub use prometheus::{PrometheusOptions, PrometheusSource};
 pub use reading::{Findings, Labels, Meta, Reading, ReplicaEvidence, State};

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::PoolCluster;
 use super::{Histogram, Quality, Signal};
 
 /// One complete look at the fleet. `pools` has one entry per pool of the policy, in the policy's order.
@@ -51,6 +52,9 @@ pub struct PoolObservation {
     pub input_tokens: Signal<Histogram>,
     /// Output lengths of the requests finished in the window, tokens.
     pub output_tokens: Signal<Histogram>,
+    /// What the cluster itself says, where one is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<PoolCluster>,
 }
 
 impl PoolObservation {
@@ -101,6 +105,48 @@ pub enum FindingKind {
     NoSeries,
     /// The time stamps of the source and of this machine differ too much.
     ClockSkew,
+    /// A part of the cluster's state cannot be read, or has not arrived.
+    ClusterUnreadable,
+    /// The scale target of a pool does not exist.
+    TargetMissing,
+    /// Pods that no node takes.
+    Unschedulable,
+    /// Nothing scales an acting pool's target.
+    NoScaler,
+    /// Several scalers scale one target.
+    TwoScalers,
+    /// A scaler does not take the published number as it is: another metric, another type of target.
+    ScalerMetric,
+    /// A scaler gets no pool's number, another pool's, or a sum.
+    ScalerSelector,
+    /// A scaler ignores small changes.
+    ScalerTolerance,
+    /// A scaler's limits cut numbers that the policy allows.
+    ScalerLimits,
+    /// A scaler follows late or in several steps.
+    ScalerBehavior,
+    /// A scaler listens to others too.
+    ScalerOtherMetrics,
+    /// A ScaledObject does something of its own when there is no number.
+    ScalerFallback,
+    /// A ScaledObject is paused.
+    ScalerPaused,
+    /// A scaler itself says that it does not scale.
+    ScalerCondition,
+    /// A scaler waits for a number that the pool's mode does not give.
+    ScalerWaits,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Good to know; nothing has to be done.
+    Info,
+    /// A number may be off, or late.
+    Warning,
+    /// A pool is not known or not scaled as decided.
+    Error,
 }
 
 impl FindingKind {
@@ -116,6 +162,49 @@ impl FindingKind {
             Self::CounterReset => "counter-reset",
             Self::NoSeries => "no-series",
             Self::ClockSkew => "clock-skew",
+            Self::ClusterUnreadable => "cluster-unreadable",
+            Self::TargetMissing => "target-missing",
+            Self::Unschedulable => "unschedulable",
+            Self::NoScaler => "no-scaler",
+            Self::TwoScalers => "two-scalers",
+            Self::ScalerMetric => "scaler-metric",
+            Self::ScalerSelector => "scaler-selector",
+            Self::ScalerTolerance => "scaler-tolerance",
+            Self::ScalerLimits => "scaler-limits",
+            Self::ScalerBehavior => "scaler-behavior",
+            Self::ScalerOtherMetrics => "scaler-other-metrics",
+            Self::ScalerFallback => "scaler-fallback",
+            Self::ScalerPaused => "scaler-paused",
+            Self::ScalerCondition => "scaler-condition",
+            Self::ScalerWaits => "scaler-waits",
+        }
+    }
+
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::ScalerWaits | Self::CounterReset => Severity::Info,
+            Self::InstanceSilent
+            | Self::UnmatchedSeries
+            | Self::DuplicateSeries
+            | Self::Implausible
+            | Self::ClockSkew
+            | Self::Unschedulable
+            | Self::ScalerTolerance
+            | Self::ScalerLimits
+            | Self::ScalerBehavior
+            | Self::ScalerFallback
+            | Self::ScalerPaused => Severity::Warning,
+            Self::SourceFailed
+            | Self::AmbiguousSeries
+            | Self::NoSeries
+            | Self::ClusterUnreadable
+            | Self::TargetMissing
+            | Self::NoScaler
+            | Self::TwoScalers
+            | Self::ScalerMetric
+            | Self::ScalerSelector
+            | Self::ScalerOtherMetrics
+            | Self::ScalerCondition => Severity::Error,
         }
     }
 }

@@ -386,7 +386,12 @@ pub fn replicas(policy: &Policy, answers: &Answers, now_seconds: f64) -> BTreeMa
     let evidence = |pool: &crate::policy::Pool| {
         let key = (pool.namespace.as_str(), pool.target.kind.as_str(), pool.target.name.as_str());
         let (wanted, ready) = (wanted.get(&key).copied(), ready.get(&key).copied());
-        (wanted.is_some() || ready.is_some()).then_some(ReplicaEvidence { wanted, ready, at_seconds: now_seconds })
+        (wanted.is_some() || ready.is_some()).then_some(ReplicaEvidence {
+            wanted,
+            ready,
+            at_seconds: now_seconds,
+            watched: false,
+        })
     };
     policy.pools.iter().enumerate().filter_map(|(index, pool)| Some((index, evidence(pool)?))).collect()
 }

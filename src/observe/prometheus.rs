@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use futures::StreamExt;
 
+use super::cluster::ClusterView;
 use super::dialect::{self, Dialect};
 use super::http::HttpAccess;
 use super::prom_client::{Answer, Credentials, PromClient};
@@ -48,6 +49,7 @@ pub struct PrometheusSource {
     client: PromClient,
     /// By name of the engine.
     memories: BTreeMap<&'static str, Memory>,
+    cluster: Option<ClusterView>,
 }
 
 impl PrometheusSource {
@@ -55,7 +57,14 @@ impl PrometheusSource {
     /// The address, a certificate, a key or a password file cannot be used.
     pub fn new(options: PrometheusOptions) -> Result<Self> {
         let client = PromClient::new(&options.url, options.access)?;
-        Ok(Self { client, memories: BTreeMap::new() })
+        Ok(Self { client, memories: BTreeMap::new(), cluster: None })
+    }
+
+    /// With the cluster's own word about replicas and pods.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: Option<ClusterView>) -> Self {
+        self.cluster = cluster;
+        self
     }
 
     async fn look(&mut self, policy: &Policy, now_seconds: f64) -> Observation {
@@ -73,6 +82,8 @@ impl PrometheusSource {
             }
             Err(error) => meta.source_error = Some(format!("{error:#}")),
         }
+        // Asked last: pods that became ready while the queries ran are better known than not.
+        meta.cluster = self.cluster.as_ref().map(|cluster| cluster.state(policy, now_seconds));
         assemble(policy, readings, meta, now_seconds)
     }
 

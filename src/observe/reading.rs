@@ -4,6 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
+use super::cluster::ClusterState;
 use super::plausible::Refusal;
 use super::window::{Distributions, Increments};
 use super::{Finding, FindingKind};
@@ -56,6 +59,8 @@ pub struct Reading {
     pub distributions: Distributions,
     /// Values that the source threw away.
     pub refused: Vec<Refusal>,
+    /// Its pod was asked to go: it may still answer, and is no capacity.
+    pub leaving: bool,
     /// Why the instance is silent.
     pub error: Option<String>,
 }
@@ -77,7 +82,7 @@ impl Reading {
 }
 
 /// Evidence of replica counts from the cluster's own state.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaEvidence {
     /// Replicas the scale target asks for.
     pub wanted: Option<u32>,
@@ -85,6 +90,8 @@ pub struct ReplicaEvidence {
     pub ready: Option<u32>,
     /// Unix time of the evidence, seconds.
     pub at_seconds: f64,
+    /// Watched in the cluster itself, so that it is as new as the pods; else a metric about them, which lags.
+    pub watched: bool,
 }
 
 /// What a source knows besides the readings.
@@ -97,11 +104,14 @@ pub struct Meta {
     pub listing_complete: bool,
     /// The source says itself that its answers may be partial.
     pub partial: bool,
-    /// Replica counts by index of the pool.
+    /// Replica counts by index of the pool, as metrics report them.
     pub replicas: BTreeMap<usize, ReplicaEvidence>,
     /// Pools (`namespace/name`) that were seen without any instance, and no instance of which has answered since:
     /// what is listed for them now really is starting.
     pub at_zero: BTreeSet<String>,
+    /// What the cluster itself says, where one is watched: then its word counts instead of `replicas`, and a pool
+    /// of which it says nothing is held.
+    pub cluster: Option<ClusterState>,
 }
 
 /// Findings of one kind that are told one by one.

@@ -13,7 +13,8 @@ use reqwest::Client;
 use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
-use super::discovery::{Discovery, Listing, Target, parse_http_sd};
+use super::cluster::ClusterView;
+use super::discovery::{Discovery, Listing, PodPages, Target, parse_http_sd};
 use super::fleet::{Answer, Fleet};
 use super::http::{self, HttpAccess};
 use super::reading::Meta;
@@ -55,6 +56,7 @@ pub struct ScrapeSource {
     client: Client,
     discovery: Discovery,
     fleet: Fleet,
+    cluster: Option<ClusterView>,
 }
 
 impl ScrapeSource {
@@ -63,7 +65,14 @@ impl ScrapeSource {
     pub fn new(options: ScrapeOptions) -> Result<Self> {
         // Metrics pages are inside the cluster: no proxy in between.
         let client = options.access.client(false)?;
-        Ok(Self { options, client, discovery: Discovery::default(), fleet: Fleet::default() })
+        Ok(Self { options, client, discovery: Discovery::default(), fleet: Fleet::default(), cluster: None })
+    }
+
+    /// With the cluster's own word about replicas and pods; the pods' pages are read where no addresses are given.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: Option<ClusterView>) -> Self {
+        self.cluster = cluster;
+        self
     }
 
     async fn look(&mut self, policy: &Policy, now_seconds: f64) -> Observation {
@@ -77,7 +86,10 @@ impl ScrapeSource {
         let fetch = Fetch::new(&self.client, &headers, &self.options);
         let lists = self.options.discovery.iter().map(|url| fetch.list(url));
         let lists = futures::future::join_all(lists).await;
-        let listing = self.discovery.list(lists, &self.options.targets, policy, now_seconds);
+        let cluster = self.cluster.as_ref().map(|cluster| cluster.state(policy, now_seconds));
+        let listed = !self.options.discovery.is_empty() || !self.options.targets.is_empty();
+        let pods = cluster.as_ref().filter(|_| !listed).map(|state| PodPages::of(policy, state)).unwrap_or_default();
+        let listing = self.discovery.list(lists, &self.options.targets, pods, policy, now_seconds);
         let Listing { targets, complete, partial, error, mut findings } = listing;
         let answers = fetch.pages(targets, now_seconds).await;
         let readings = self.fleet.look(answers, policy.planner.window_seconds, now_seconds, &mut findings);
@@ -88,6 +100,7 @@ impl ScrapeSource {
             partial,
             replicas: BTreeMap::new(),
             at_zero: self.fleet.at_zero().clone(),
+            cluster,
         };
         let observation = assemble(policy, readings, meta, now_seconds);
         self.fleet.remember(&observation);

@@ -22,5 +22,5 @@ pub use load::{Watcher, files, from_text, load};
 pub use problem::{PolicyErrors, Problem};
 pub use report::{check_report, json_schema};
 pub use resolved::{Accelerator, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass};
-pub use schema::{Engine, Mode, Role};
+pub use schema::{Engine, MetricsPort, Mode, Role};
 pub use selector::{Condition, NAMESPACE_LABEL, SeriesSelector};

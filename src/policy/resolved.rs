@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Engine, Mode, Role};
+use super::schema::{Engine, MetricsPort, Mode, Role};
 use super::selector::SeriesSelector;
 use crate::perf::{Architecture, DataSheet, Evidence, Limits, Parameters};
 
@@ -94,6 +94,8 @@ pub struct Pool {
     pub selector: SeriesSelector,
     /// Metrics pages given by the operator.
     pub scrape: Vec<String>,
+    /// Port of the pods' metrics pages; the pod's annotation or the engine's usual one when `None`.
+    pub metrics_port: Option<MetricsPort>,
     pub parameters: Parameters,
     pub evidence: Evidence,
     /// KV-cache capacity of one replica before the server reports its own, tokens.

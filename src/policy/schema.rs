@@ -306,6 +306,10 @@ pub struct PoolSpec {
     /// Addresses of the replicas' metrics pages, for direct scrape without discovery.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scrape: Vec<String>,
+    /// Port on which the pods print `/metrics`, for direct scrape in a cluster: a number or the name of a container
+    /// port. The pod's annotation `prometheus.io/port`, else the engine's usual port (vLLM: 8000) when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_port: Option<MetricsPort>,
     /// What one replica can do; estimated from accelerator and architecture when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub performance: Option<PerformanceSpec>,
@@ -320,6 +324,16 @@ fn one() -> u32 {
 
 fn default_startup() -> Duration {
     Duration::from_seconds(240.0)
+}
+
+/// A port of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum MetricsPort {
+    /// Its number.
+    Number(#[schemars(range(min = 1))] u16),
+    /// Its name in the pod's template.
+    Name(String),
 }
 
 /// Part of the work a replica does.

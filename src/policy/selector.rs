@@ -64,6 +64,8 @@ pub struct SeriesSelector {
     pub model_name: String,
     /// Conditions by label name.
     pub conditions: BTreeMap<String, Condition>,
+    /// The conditions follow from the name of the scale target: a guess, where the operator gave none.
+    pub derived: bool,
 }
 
 impl SeriesSelector {
@@ -176,6 +178,7 @@ mod tests {
             namespace: "inference".into(),
             model_name: model.into(),
             conditions: BTreeMap::from([("pod".to_owned(), Condition::matches(pod).unwrap())]),
+            derived: false,
         }
     }
 

@@ -55,8 +55,8 @@ pub struct Verdict {
 /// the order of steps is settled.
 pub fn judge(inputs: &Inputs, memory: &mut PoolMemory, now_seconds: f64) -> Verdict {
     if !memory.seen {
-        if inputs.knowledge == Knowledge::None {
-            // Remembered from before the start, possibly long ago: nothing may be said before something was seen.
+        if inputs.knowledge == Knowledge::None || inputs.current.is_none() {
+            // Remembered from before the start, possibly long ago: nothing may be said before replicas were counted.
             return Verdict { replicas: None, rule: Rule::Hold };
         }
         memory.seen = true;

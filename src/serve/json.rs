@@ -16,6 +16,7 @@ use super::state::{Current, ServeState};
 use super::view::MAX_REPLICAS;
 use crate::control::{DaemonStatus, HistoryPoint, PolicyStatus, PoolDecision, Withheld};
 use crate::observe::Quality;
+use crate::observe::cluster::PoolCluster;
 use crate::policy::Mode;
 
 /// One pool, for people and for KEDA. `desired_replicas` is a number only where it may be followed.
@@ -41,6 +42,9 @@ struct PoolAnswer<'a> {
     missing: &'a [String],
     quality: Quality,
     input_age_seconds: Option<f64>,
+    /// What the cluster says, where one is watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'a PoolCluster>,
 }
 
 impl<'a> PoolAnswer<'a> {
@@ -68,6 +72,7 @@ impl<'a> PoolAnswer<'a> {
             missing: &pool.missing,
             quality: pool.quality,
             input_age_seconds: pool.input_age_seconds,
+            cluster: pool.cluster.as_ref(),
         }
     }
 }

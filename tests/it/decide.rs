@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use poolwright::control::{Binding, Decision, Entry, Journal, JournalLimits, State, decide, read_journal};
+use poolwright::observe::cluster::PoolCluster;
 use poolwright::observe::{Histogram, Observation, PoolObservation, Signal};
 use poolwright::policy::{Mode, Policy, from_text};
+use poolwright::safety::PoolMemory;
 
 pub const START: f64 = 1_700_000_000.0;
 
@@ -74,6 +76,7 @@ fn fresh(pool: &str, ready: u32, rate: f64, at: f64) -> PoolObservation {
         itl: Signal::fresh(latencies(0.03, rate * 60.0), at),
         input_tokens: Signal::fresh(lengths(800.0, rate * 60.0), at),
         output_tokens: Signal::fresh(lengths(200.0, rate * 60.0), at),
+        cluster: None,
     }
 }
 
@@ -373,6 +376,52 @@ fn turning_to_act_starts_from_what_runs() {
     let at = START + 1500.0;
     let (decision, _) = decide(&policy(), &look(at), state, at);
     assert_eq!(said(&decision)["llama-a100"], Some(9));
+}
+
+/// The plan of the first acting tick counts on what runs, too: what was only advised starts nothing.
+#[test]
+fn turning_to_act_does_not_plan_with_what_was_advised() {
+    let advise = edited("llama-a100, accelerator: a100, mode: act", "llama-a100, accelerator: a100, mode: advise");
+    let at = START + 1500.0;
+    let mut state = settle(&advise, 60.0, 10, State::default()).1;
+    let memory = state.pools.get_mut("prod/llama-a100").unwrap();
+    assert!(!memory.followed && memory.published.is_some());
+    memory.published = Some(7);
+    // Only a part of the pool is seen, so the plan may not go below its base.
+    let mut part = fresh("prod/llama-a100", 1, 0.1, at);
+    part.ready = Signal::stale(1, at);
+    let observation = seen(at, vec![part, fresh("prod/llama-h100", 1, 0.1, at)]);
+    let problem = poolwright::control::problem_of(&policy(), &observation, state.checkpoint(), at);
+    let option = problem.pools.iter().find(|p| p.name == "prod/llama-a100").unwrap();
+    assert_eq!((option.min, option.running), (1, 1), "one runs; seven were only advised");
+    state = decide(&policy(), &observation, state, at).1;
+    assert!(state.pools["prod/llama-a100"].followed);
+}
+
+/// In a cluster whose targets are not known yet, what answers may be less than what runs.
+#[test]
+fn the_first_number_waits_for_the_cluster_and_later_ones_do_not() {
+    let unknown = |pool: &str, ready, at| {
+        let cluster = Some(PoolCluster::default());
+        PoolObservation { ready: Signal::stale(ready, at), cluster, ..fresh(pool, ready, 1.0, at) }
+    };
+    let look = |at| seen(at, vec![unknown("prod/llama-a100", 3, at), at_zero("prod/llama-h100", at)]);
+    let mut remembered = State::default();
+    remembered
+        .pools
+        .insert("prod/llama-a100".into(), PoolMemory { published: Some(2), followed: true, ..Default::default() });
+    for state in [State::default(), remembered] {
+        let (first, state) = decide(&policy(), &look(START), state, START);
+        assert_eq!(said(&first)["llama-a100"], None);
+        let at = START + 15.0;
+        let mut known = fresh("prod/llama-a100", 3, 1.0, at);
+        known.starting = Signal::fresh(2, at);
+        known.cluster = Some(PoolCluster { wanted: Some(5), ..PoolCluster::default() });
+        let (second, state) = decide(&policy(), &seen(at, vec![known, at_zero("prod/llama-h100", at)]), state, at);
+        assert_eq!(said(&second)["llama-a100"], Some(5));
+        let (lost, _) = decide(&policy(), &look(START + 300.0), state, START + 300.0);
+        assert_eq!(said(&lost)["llama-a100"], Some(5), "held");
+    }
 }
 
 #[test]

@@ -69,7 +69,10 @@ impl FakeKube {
     /// A client for it.
     pub fn client(&self) -> kube::Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        kube::Client::try_from(kube::Config::new(self.url.parse().unwrap())).unwrap()
+        let mut config = kube::Config::new(self.url.parse().unwrap());
+        // As the program's own client: a failure is heard of at once.
+        config.default_retry = false;
+        kube::Client::try_from(config).unwrap()
     }
 
     /// Put an object at its collection's path, e.g. `/api/v1/namespaces/x/pods`; watchers hear of it.
@@ -98,6 +101,11 @@ impl FakeKube {
             Some(status) => inner.failing.insert(prefix.to_owned(), status),
             None => inner.failing.remove(prefix),
         };
+    }
+
+    /// End all open watches, as a restart or a broken connection does.
+    pub fn cut_watches(&self) {
+        self.lock().changes = broadcast::channel(64).0;
     }
 
     /// The requests so far whose path begins so.

@@ -13,6 +13,9 @@ mod manifests_follow; // rendered HPAs reach every number in one sync
 mod manifests_objects; // rendered objects: known fields, names, versions, rights
 mod manifests_program; // the verb as a program
 mod observe_assemble; // judgement over readings
+mod observe_cluster; // the cluster's state: pods and targets judged, and what the planner gets of it
+mod observe_cluster_follow; // the check of HPAs and ScaledObjects
+mod observe_cluster_watch; // the watches against a kube-apiserver: changes, faults, reload, one look
 mod observe_dialect; // real metrics pages, read completely
 mod observe_fake_prometheus; // a Prometheus for tests
 mod observe_prometheus; // the Prometheus source

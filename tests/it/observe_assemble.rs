@@ -123,7 +123,7 @@ fn zero_needs_a_complete_list_or_the_clusters_word() {
     assert_eq!(a.ready.value, None);
 
     let evidence = |wanted, ready| {
-        let e = ReplicaEvidence { wanted: Some(wanted), ready: Some(ready), at_seconds: NOW };
+        let e = ReplicaEvidence { wanted: Some(wanted), ready: Some(ready), at_seconds: NOW, watched: false };
         Meta { replicas: BTreeMap::from([(0, e)]), ..Meta::default() }
     };
     let (_, a) = look(Vec::new(), evidence(0, 0));

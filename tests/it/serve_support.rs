@@ -62,6 +62,7 @@ pub fn pool(namespace: &str, name: &str, desired: u32) -> PoolDecision {
         },
         ttft_histogram: None,
         itl_histogram: None,
+        cluster: None,
         cost_per_hour: 12.0 * f64::from(desired),
     }
 }

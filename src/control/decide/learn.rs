@@ -7,7 +7,7 @@ use crate::control::State;
 use crate::demand::{Bucket, Forecast};
 use crate::observe::{Histogram, Observation, PoolObservation, Quality};
 use crate::perf::Shape;
-use crate::policy::{Model, Policy, Promise};
+use crate::policy::{Mode, Model, Policy, Promise};
 use crate::safety::{Knowledge, PoolMemory};
 
 /// Lag between a decision and the start of a replica, besides the daemon's own interval: HPA's sync.
@@ -97,7 +97,11 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
         .map(|p| {
             let memory = state.pools.entry(policy.pools[p].id()).or_default();
             learn_replica(memory, seen(p));
-            know_pool(seen(p), memory.published, observation.source_error.is_some())
+            let mut known = know_pool(seen(p), memory.published, observation.source_error.is_some());
+            if policy.pools[p].mode == Mode::Act && !memory.seen && target_is_unknown(seen(p)) {
+                known.current = None;
+            }
+            known
         })
         .collect();
     let models = policy
@@ -117,6 +121,12 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
         })
         .collect();
     Known { pools, models }
+}
+
+/// A cluster is watched, and does not say how many replicas the target asks for. What answers may be less than
+/// what runs, so it is no base for the first number: said to HPA, it would shrink the pool.
+fn target_is_unknown(seen: &PoolObservation) -> bool {
+    seen.cluster.as_ref().is_some_and(|cluster| cluster.wanted.is_none())
 }
 
 /// True when a model has no ready replica although some are wanted: no load is seen then because nobody can

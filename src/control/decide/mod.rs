@@ -28,6 +28,7 @@ const FAMILIAR_MINUTES: usize = 20;
 /// `observation.pools` must have one entry per pool of the policy, in the same order; an entry that is
 /// absent counts as missing data. `now_seconds` is Unix time.
 pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_seconds: f64) -> (Decision, State) {
+    own(policy, &mut state);
     let known = learn::learn(policy, observation, &mut state, now_seconds);
     let free = problem::build(policy, &known, &mut state, problem::Scope::All);
     let advised = solve(&free.problem, &Budget::default());
@@ -65,6 +66,7 @@ pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_
 /// The optimisation problem behind a decision, as the solver gets it: for comparing solvers and for
 /// measuring.
 pub fn problem_of(policy: &Policy, observation: &Observation, mut state: State, now_seconds: f64) -> Problem {
+    own(policy, &mut state);
     let known = learn::learn(policy, observation, &mut state, now_seconds);
     problem::build(policy, &known, &mut state, problem::Scope::All).problem
 }
@@ -82,6 +84,18 @@ impl Answer<'_> {
     /// The problem and plan that a pool's number comes from.
     fn source(&self, mode: Mode) -> (&Built, &Solution) {
         if mode == Mode::Act { self.acting } else { self.free }
+    }
+}
+
+/// What was only advised is no base for acting: a pool that turns to `act` begins from what runs, in the plan too.
+fn own(policy: &Policy, state: &mut State) {
+    for pool in &policy.pools {
+        let memory = state.pools.entry(pool.id()).or_default();
+        let follows = pool.mode == Mode::Act;
+        if follows && !memory.followed {
+            memory.disown();
+        }
+        memory.followed = follows;
     }
 }
 
@@ -112,11 +126,6 @@ fn settle(
                 max_step_down: planner.max_step_down,
             };
             let memory = state.pools.entry(pool.id()).or_default();
-            let follows = pool.mode == Mode::Act;
-            if follows && !memory.followed {
-                memory.disown();
-            }
-            memory.followed = follows;
             if pool.mode == Mode::Off {
                 memory.interrupt();
                 return Verdict { replicas: None, rule: Rule::Hold };

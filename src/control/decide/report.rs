@@ -88,6 +88,7 @@ fn pool_decision(
         itl,
         ttft_histogram: seen.ttft.value.clone(),
         itl_histogram: seen.itl.value.clone(),
+        cluster: seen.cluster.clone(),
         cost_per_hour: pool.price_per_hour(&policy.accelerators)
             * f64::from(verdict.replicas.or(known.current).unwrap_or(0)),
     }

@@ -6,7 +6,7 @@ use crate::perf::{Architecture, Limits};
 use crate::policy::document::{Place, Report, Texts};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
 use crate::policy::resolved::{Pool, ScaleTarget};
-use crate::policy::schema::{LimitsSpec, PoolSpec, Role, TargetSpec};
+use crate::policy::schema::{LimitsSpec, MetricsPort, PoolSpec, Role, TargetSpec};
 use crate::policy::selector::SeriesSelector;
 
 /// What the pools of one model share.
@@ -75,6 +75,7 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
             target: target.clone(),
             selector: selector.clone()?,
             scrape: spec.scrape.clone(),
+            metrics_port: spec.metrics_port.clone(),
             parameters,
             evidence,
             kv_tokens,
@@ -113,8 +114,22 @@ fn check_alone(place: &Place, here: &str, spec: &PoolSpec, report: &mut Report) 
         let hint = "the time from \"one more replica wanted\" to \"it serves\", for example 4m";
         report.add(place, &at("startupTime"), "must be longer than zero", Some(hint.to_owned()));
     }
+    if spec.metrics_port.as_ref().is_some_and(|port| !is_port(port)) {
+        let hint = "write a number, for example 8000, or the name of a container port, for example http";
+        report.add(place, &at("metricsPort"), "is no port", Some(hint.to_owned()));
+    }
     for (i, address) in spec.scrape.iter().enumerate() {
         check_address(place, &format!("{here}.scrape[{i}]"), address, report);
+    }
+}
+
+/// A port number, or a name as a pod's template may give a port: at most 15 lower-case letters, digits and dashes.
+fn is_port(port: &MetricsPort) -> bool {
+    match port {
+        MetricsPort::Number(number) => *number > 0,
+        MetricsPort::Name(name) => {
+            name.len() <= 15 && is_dns_label(name) && name.chars().any(|c| c.is_ascii_lowercase())
+        }
     }
 }
 

@@ -22,7 +22,12 @@ pub fn selector(
         Some(spec) => given(model, here, spec, report)?,
         None => BTreeMap::from([("pod".to_owned(), Condition::matches(&pod_pattern(target)).ok()?)]),
     };
-    Some(SeriesSelector { namespace: model.namespace.to_owned(), model_name: model.served_name.to_owned(), conditions })
+    Some(SeriesSelector {
+        namespace: model.namespace.to_owned(),
+        model_name: model.served_name.to_owned(),
+        conditions,
+        derived: spec.is_none(),
+    })
 }
 
 /// Names that the pods of a scale target get. A Deployment's pods carry the hash of their ReplicaSet and
