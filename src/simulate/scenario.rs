@@ -1,12 +1,13 @@
 //! Which traffic a policy's models get, and the fleet that would be bought for its peak.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::trace::{Trace, TraceError};
 use super::workload::{Replay, Workload, WorkloadError};
 use crate::control::{GivenDemand, Sizing, State, size};
 use crate::demand::ShapeMemory;
-use crate::observe::Histogram;
+use crate::observe::{Histogram, RatePoint};
 use crate::policy::units::Duration;
 use crate::policy::{Model, Policy, Promise};
 
@@ -123,19 +124,43 @@ impl Scenario {
     /// # Errors
     /// A scale is out of range.
     pub fn workloads(&self, policy: &Policy) -> Result<Vec<Workload>, ScenarioError> {
-        self.plays
-            .iter()
-            .map(|play| {
-                let replay = Replay {
-                    scale: play.scale,
-                    compress: play.compress,
-                    start_seconds: play.start_seconds,
-                    seed: self.seed,
-                    ..Replay::default()
-                };
-                Ok(Workload::new(Arc::clone(&play.trace), play.model, policy, replay)?)
-            })
-            .collect()
+        self.plays.iter().map(|play| self.workload(play, policy, play.start_seconds)).collect()
+    }
+
+    fn workload(&self, play: &Play, policy: &Policy, start_seconds: f64) -> Result<Workload, ScenarioError> {
+        let replay =
+            Replay { scale: play.scale, compress: play.compress, start_seconds, seed: self.seed, ..Replay::default() };
+        Ok(Workload::new(Arc::clone(&play.trace), play.model, policy, replay)?)
+    }
+
+    /// The demand of the `minutes` before a run that starts at this Unix time, by model: what a daemon would
+    /// remember that ran before. The trace went round as it will go on.
+    ///
+    /// # Errors
+    /// A scale is out of range.
+    pub fn history(
+        &self,
+        policy: &Policy,
+        start_unix_seconds: f64,
+        minutes: usize,
+    ) -> Result<BTreeMap<String, Vec<RatePoint>>, ScenarioError> {
+        let seconds = 60.0 * minutes as f64;
+        let mut history = BTreeMap::new();
+        for play in &self.plays {
+            let back = (play.start_seconds - seconds * play.compress).rem_euclid(play.trace.period_seconds());
+            let mut counts = vec![0.0; minutes];
+            for request in self.workload(play, policy, back)?.take_while(|r| r.arrival_seconds < seconds) {
+                if let Some(count) = counts.get_mut((request.arrival_seconds / 60.0) as usize) {
+                    *count += 1.0;
+                }
+            }
+            let point = |(minute, count): (usize, &f64)| RatePoint {
+                at_seconds: start_unix_seconds - seconds + 60.0 * (minute + 1) as f64,
+                rate: count / 60.0,
+            };
+            history.insert(policy.models[play.model].id(), counts.iter().enumerate().map(point).collect());
+        }
+        Ok(history)
     }
 
     /// What the planner would buy for the busiest minute of the first `seconds`: it is asked for every

@@ -59,11 +59,8 @@ pub fn service<'a>(
     now_seconds: f64,
     windows: &[Window],
 ) -> Vec<ClassService> {
-    let entry = |c: &SloClass| ClassService {
-        class: c.name.clone(),
-        outside: Served::default(),
-        inside: Served::default(),
-    };
+    let entry =
+        |c: &SloClass| ClassService { class: c.name.clone(), outside: Served::default(), inside: Served::default() };
     let mut services: Vec<ClassService> = classes.iter().map(entry).collect();
     let mut count = |request: &Request, fate: fn(&mut Served) -> &mut u64| {
         let Some(service) = services.get_mut(request.class) else { return };
@@ -106,7 +103,8 @@ mod tests {
         };
         let finished = [done(9.9, Some(0.5)), done(10.0, Some(0.5)), done(20.0, None), done(20.1, Some(1.5))];
         let waiting = [request(15.0), request(30.0), request(31.0)];
-        let windows = [Window { from_seconds: 10.0, to_seconds: 20.0 }, Window { from_seconds: 18.0, to_seconds: 19.0 }];
+        let windows =
+            [Window { from_seconds: 10.0, to_seconds: 20.0 }, Window { from_seconds: 18.0, to_seconds: 19.0 }];
         let unfinished = waiting.iter().map(|r| (r, None));
         let of = service(&classes, &finished, unfinished, 31.5, &windows).remove(0);
         assert_eq!(of.outside, Served { arrived: 4, met: 1, missed: 2, open: 1 });

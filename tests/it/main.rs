@@ -24,9 +24,12 @@ mod serve_program; // the daemon as a program: starts, publishes, reloads, stops
 mod serve_selector; // the selector parser against an independent evaluator
 mod serve_server; // listeners, certificates, the orderly stop
 mod serve_support; // a published snapshot to serve, and how to ask for it
+mod simulate_chain; // the scenario of the whole-chain test, in virtual time
+mod simulate_chain_support; // a cluster, HPA and the daemon around a fleet of given pods
 mod simulate_engine; // one simulated replica against the performance model
 mod simulate_fleet; // pools, stock, routing, accounts and determinism of the simulated fleet
 mod simulate_http; // a simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower
 mod simulate_page; // the simulated metrics page against a real server's
+mod simulate_pods; // pods that somebody else creates: life, requests, addresses
 mod simulate_policy; // the policy that the tests of the simulated fleet share
 mod simulate_workload; // traces played as workloads
