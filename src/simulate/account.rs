@@ -124,6 +124,11 @@ impl Ledger {
         }
     }
 
+    /// The classes that the books are kept for.
+    pub fn promises(&self) -> &[SloClass] {
+        &self.classes
+    }
+
     /// Arrivals by (model, class) and minute of the run.
     pub fn minutes(&self) -> &BTreeMap<(usize, usize), Vec<MinuteLoad>> {
         &self.minutes
@@ -161,7 +166,7 @@ impl Ledger {
     }
 }
 
-fn is_met(promise: &Promise, completion: &Completion, ttft: f64) -> bool {
+pub(super) fn is_met(promise: &Promise, completion: &Completion, ttft: f64) -> bool {
     match *promise {
         Promise::Latency { ttft_seconds, itl_seconds, .. } => {
             ttft <= ttft_seconds && completion.itl_seconds.is_none_or(|itl| itl <= itl_seconds)
@@ -171,7 +176,7 @@ fn is_met(promise: &Promise, completion: &Completion, ttft: f64) -> bool {
 }
 
 /// True when an unfinished request cannot be met any more, even if it finished now.
-fn is_overdue(promise: &Promise, request: &Request, first_token: Option<f64>, now_seconds: f64) -> bool {
+pub(super) fn is_overdue(promise: &Promise, request: &Request, first_token: Option<f64>, now_seconds: f64) -> bool {
     match *promise {
         Promise::Latency { ttft_seconds, itl_seconds, .. } => {
             let gaps = f64::from(request.output_tokens.saturating_sub(1));

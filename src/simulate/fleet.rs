@@ -1,10 +1,14 @@
 //! The fleet in virtual time: pools of replicas on limited stock, a gateway that routes and queues, the
 //! books. Everything happens inside [`Fleet::advance`]; how a stretch of time is cut into calls does not
-//! change what happens in it.
+//! change what happens in it. A fleet decides itself when a replica starts and ends, or somebody else does:
+//! see [`Fleet::external`].
+
+mod pods;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
+use std::net::SocketAddr;
 
 use serde::Serialize;
 
@@ -14,6 +18,8 @@ use super::pool::{Phase, Pool, Replica};
 use super::router::{RouteShares, Router};
 use super::workload::{Request, Workload};
 use crate::policy::Policy;
+
+pub use pods::PodError;
 
 /// Number of a replica in the run, in the order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -62,6 +68,10 @@ pub struct ListedReplica {
     pub ready: bool,
     /// Whether it was taken away and finishes what it has.
     pub draining: bool,
+    /// Whether its page answers: ready, or finishing what it has.
+    pub serving: bool,
+    /// Where its page is to be served; a free port when absent.
+    pub address: Option<SocketAddr>,
 }
 
 /// Requests at the gateway: higher priority first, then in the order of arrival.
@@ -76,6 +86,10 @@ pub struct Fleet {
     /// Accelerators of each type.
     stock: Vec<u32>,
     workloads: Vec<Peekable<Workload>>,
+    /// Time 0 of the workloads, seconds of the run.
+    arrivals_from_seconds: f64,
+    /// Whether pods come and go as somebody else says.
+    external: bool,
     router: Router,
     /// Requests of each model that has no ready replica.
     gateway: Vec<GatewayQueue>,
@@ -91,10 +105,20 @@ impl Fleet {
     /// A fleet of the policy's pools, each with its `min` replicas ready, at time 0. Pools that only
     /// prefill or only decode cost money but get no requests: whole requests are all that is played.
     pub fn new(policy: &Policy, workloads: Vec<Workload>, options: FleetOptions) -> Self {
+        let mut fleet = Self::empty(policy, workloads, options);
+        for (index, pool) in policy.pools.iter().enumerate() {
+            fleet.place_ready(index, pool.min);
+        }
+        fleet
+    }
+
+    fn empty(policy: &Policy, workloads: Vec<Workload>, options: FleetOptions) -> Self {
         let pools: Vec<Pool> = (0..policy.pools.len()).map(|i| Pool::new(policy, i, &options)).collect();
-        let mut fleet = Self {
+        Self {
             options,
             now_seconds: 0.0,
+            arrivals_from_seconds: 0.0,
+            external: false,
             router: Router::new(policy, &pools),
             pools,
             stock: policy.accelerators.iter().map(|a| a.stock).collect(),
@@ -105,11 +129,7 @@ impl Fleet {
             replicas_created: 0,
             closed_cost: 0.0,
             completions: Vec::new(),
-        };
-        for (index, pool) in policy.pools.iter().enumerate() {
-            fleet.place_ready(index, pool.min);
         }
-        fleet
     }
 
     /// Seconds since the start of the run.
@@ -149,24 +169,31 @@ impl Fleet {
         };
         for (pool, p) in self.pools.iter().enumerate() {
             for r in &p.replicas {
-                if let Phase::Starting { ready_seconds } = r.phase {
+                if let Phase::Starting { ready_seconds } = r.phase
+                    && ready_seconds.is_finite()
+                {
                     offer(Event::Ready { at_seconds: ready_seconds, pool, replica: r.id });
                 }
             }
         }
         for (workload, requests) in self.workloads.iter_mut().enumerate() {
             if let Some(request) = requests.peek() {
-                offer(Event::Arrival { at_seconds: request.arrival_seconds, workload });
+                let at_seconds = self.arrivals_from_seconds + request.arrival_seconds;
+                offer(Event::Arrival { at_seconds, workload });
             }
         }
         next
     }
 
     fn become_ready(&mut self, pool: usize, replica: ReplicaId) {
-        let model = self.pools[pool].model;
         if let Some(r) = self.pools[pool].replicas.iter_mut().find(|r| r.id == replica) {
             r.phase = Phase::Ready;
         }
+        self.serve_waiting(self.pools[pool].model);
+    }
+
+    /// Send what waits at the gateway for a model.
+    fn serve_waiting(&mut self, model: usize) {
         let waiting = self.gateway.get_mut(model).map(std::mem::take).unwrap_or_default();
         for request in waiting.into_values() {
             self.dispatch(request);
@@ -176,6 +203,7 @@ impl Fleet {
     fn arrive(&mut self, workload: usize) {
         let Some(mut request) = self.workloads[workload].next() else { return };
         request.id = self.requests;
+        request.arrival_seconds += self.arrivals_from_seconds;
         self.requests += 1;
         self.ledger.arrived(&request);
         self.dispatch(request);
@@ -198,7 +226,7 @@ impl Fleet {
 
     fn advance_pool(&mut self, pool: usize) {
         for replica in &mut self.pools[pool].replicas {
-            if !matches!(replica.phase, Phase::Starting { .. }) {
+            if replica.serving() {
                 replica.engine.advance(self.now_seconds);
             }
         }
@@ -222,13 +250,13 @@ impl Fleet {
 
     /// Remove drained replicas, at the time they became empty, and start what waited for their accelerators.
     fn reap(&mut self) {
-        if self.pools.iter().all(|p| p.draining() == 0) {
+        if self.external || self.pools.iter().all(|p| p.draining() == 0) {
             return;
         }
         let mut gone: Vec<(f64, usize, ReplicaId)> = Vec::new();
         for (index, pool) in self.pools.iter_mut().enumerate() {
             for replica in &mut pool.replicas {
-                let Phase::Draining { since_seconds } = replica.phase else { continue };
+                let Phase::Draining { since_seconds, .. } = replica.phase else { continue };
                 replica.engine.advance(self.now_seconds);
                 if replica.engine.outstanding() == 0 {
                     gone.push((since_seconds.max(replica.engine.idle_since_seconds()), index, replica.id));
@@ -250,17 +278,18 @@ impl Fleet {
     }
 
     /// Ask for `replicas` of a pool. More: they start as far as the stock allows, the rest stays pending.
-    /// Fewer: the newest starting ones go first, then the least loaded ready ones drain.
+    /// Fewer: the newest starting ones go first, then the least loaded ready ones drain. Nothing happens in a
+    /// fleet whose pods somebody else creates.
     pub fn set_replicas(&mut self, pool: usize, replicas: u32) {
-        let Some(p) = self.pools.get_mut(pool) else { return };
+        let Some(p) = self.pools.get_mut(pool).filter(|_| !self.external) else { return };
         p.wanted = replicas;
         self.advance_pool(pool);
-        while self.live(pool) > replicas {
+        while self.pools[pool].live() > replicas {
             let Some(victim) = self.pools[pool].victim() else { break };
             let now_seconds = self.now_seconds;
             let r = &mut self.pools[pool].replicas[victim];
             let (id, idle) = (r.id, r.engine.outstanding() == 0);
-            r.phase = Phase::Draining { since_seconds: now_seconds };
+            r.phase = Phase::Draining { since_seconds: now_seconds, served: r.phase == Phase::Ready };
             if idle {
                 self.remove(pool, id, now_seconds);
             }
@@ -271,7 +300,7 @@ impl Fleet {
     /// Ask for `replicas` of a pool and have those that are missing ready at once, as far as the stock
     /// allows: the state a run begins with.
     pub fn place_ready(&mut self, pool: usize, replicas: u32) {
-        while pool < self.pools.len() && self.live(pool) < replicas && self.fits(pool) {
+        while pool < self.pools.len() && !self.external && self.pools[pool].live() < replicas && self.fits(pool) {
             self.start(pool, self.now_seconds, true);
         }
         self.set_replicas(pool, replicas);
@@ -279,21 +308,21 @@ impl Fleet {
 
     fn start_pending(&mut self, now_seconds: f64) {
         for pool in 0..self.pools.len() {
-            while self.live(pool) < self.pools[pool].wanted && self.fits(pool) {
+            while self.pools[pool].live() < self.pools[pool].wanted && self.fits(pool) {
                 self.start(pool, now_seconds, false);
             }
         }
     }
 
     fn start(&mut self, pool: usize, now_seconds: f64, at_once: bool) {
-        let id = ReplicaId(self.replicas_created);
-        self.replicas_created += 1;
+        let id = self.next_id();
         self.pools[pool].start(id, now_seconds, at_once);
     }
 
-    /// Replicas that start or serve.
-    fn live(&self, pool: usize) -> u32 {
-        self.pools[pool].count(|p| !matches!(p, Phase::Draining { .. }))
+    fn next_id(&mut self) -> ReplicaId {
+        let id = ReplicaId(self.replicas_created);
+        self.replicas_created += 1;
+        id
     }
 
     /// Whether the stock has room for one more replica; draining ones still hold their accelerators.
@@ -307,6 +336,12 @@ impl Fleet {
     /// Send each class where the planner says from now on; an empty set of shares means by load alone.
     pub fn set_routes(&mut self, shares: RouteShares) {
         self.router.set_shares(shares);
+    }
+
+    /// From now on these requests arrive and no others; time 0 of the workloads is now.
+    pub fn start_arrivals(&mut self, workloads: Vec<Workload>) {
+        self.workloads = workloads.into_iter().map(Iterator::peekable).collect();
+        self.arrivals_from_seconds = self.now_seconds;
     }
 
     /// No request arrives any more; what is inside goes on.
@@ -366,6 +401,8 @@ impl Fleet {
                 pool: index,
                 ready: r.phase == Phase::Ready,
                 draining: matches!(r.phase, Phase::Draining { .. }),
+                serving: r.serving(),
+                address: r.address,
             };
             pool.replicas.iter().map(entry).collect::<Vec<_>>()
         };
@@ -383,7 +420,7 @@ impl Fleet {
         let (pool, position) = self.pools.iter().find_map(|p| of_pool(p).map(|i| (p, i)))?;
         let replica = &pool.replicas[position];
         let created = self.options.start_unix_seconds + replica.created_seconds;
-        (!matches!(replica.phase, Phase::Starting { .. })).then(|| pool.page.write(&replica.engine, created))
+        replica.serving().then(|| pool.page.write(&replica.engine, created))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The simulated fleet over real HTTP on loopback: a metrics page per replica, discovery, and the few
 //! series of the cluster's state. A starting replica owns its port but refuses connections, as a pod does.
+//! A replica with an address of its own answers there, the others at free ports of 127.0.0.1.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -111,7 +112,8 @@ impl FleetServer {
     }
 
     /// Bring the ports in line with the fleet: bound while starting, served when ready or draining,
-    /// closed when gone. To be called in a Tokio runtime after every advance.
+    /// closed when gone. To be called in a Tokio runtime after every advance. A port that could not be
+    /// opened is tried again by the next call.
     ///
     /// # Errors
     /// A port cannot be opened; the others are in line all the same.
@@ -127,7 +129,6 @@ impl FleetServer {
     }
 
     fn sync_replica(&mut self, replica: &ListedReplica) -> io::Result<()> {
-        let serves = replica.ready || replica.draining;
         let socket = match self.replicas.remove(&replica.id) {
             Some(endpoint @ Endpoint::Serving { .. }) => {
                 self.replicas.insert(replica.id, endpoint);
@@ -135,13 +136,12 @@ impl FleetServer {
             }
             Some(Endpoint::Starting(socket)) => socket,
             None => {
-                let socket = TcpSocket::new_v4()?;
-                socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+                let socket = bind(replica.address)?;
                 lock(&self.addresses).insert(replica.id, socket.local_addr()?);
                 socket
             }
         };
-        let endpoint = if serves {
+        let endpoint = if replica.serving {
             let stop = self.stop.child_token();
             let state = ReplicaState { fleet: self.fleet.clone(), id: replica.id };
             let app = Router::new().route("/metrics", get(metrics)).with_state(state);
@@ -153,6 +153,20 @@ impl FleetServer {
         self.replicas.insert(replica.id, endpoint);
         Ok(())
     }
+}
+
+/// A bound socket: at the given address, else at a free port.
+fn bind(address: Option<SocketAddr>) -> io::Result<TcpSocket> {
+    let socket = match address {
+        Some(SocketAddr::V6(_)) => TcpSocket::new_v6()?,
+        _ => TcpSocket::new_v4()?,
+    };
+    if address.is_some() {
+        // the address of a pod that has just gone may be given to the next
+        socket.set_reuseaddr(true)?;
+    }
+    socket.bind(address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()))?;
+    Ok(socket)
 }
 
 fn lock(addresses: &Addresses) -> MutexGuard<'_, BTreeMap<ReplicaId, SocketAddr>> {

@@ -1,5 +1,6 @@
 //! One pool of the simulated fleet and its replicas: names, start-up, what one replica can hold.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand::RngExt;
@@ -20,9 +21,16 @@ const DEFAULT_SHAPE: (f64, f64) = (1024.0, 256.0);
 /// Where a replica is in its life.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Phase {
-    Starting { ready_seconds: f64 },
+    /// Ready at this time; infinite when somebody else will say so.
+    Starting {
+        ready_seconds: f64,
+    },
     Ready,
-    Draining { since_seconds: f64 },
+    /// Taken away; `served` when it had been ready before.
+    Draining {
+        since_seconds: f64,
+        served: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -33,6 +41,15 @@ pub struct Replica {
     pub engine: Engine,
     /// Since when it costs money, seconds of the run.
     pub created_seconds: f64,
+    /// Where its page is to be served; a free port when absent.
+    pub address: Option<SocketAddr>,
+}
+
+impl Replica {
+    /// Whether it answers: ready, or finishing what it has.
+    pub fn serving(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Draining { served: true, .. })
+    }
 }
 
 #[derive(Debug)]
@@ -119,11 +136,28 @@ impl Pool {
             let ready_seconds = now_seconds + self.startup_seconds * stretch;
             (ready_seconds, Phase::Starting { ready_seconds })
         };
-        // its noise depends on the pod's name, hence on the pool's own stream only
         let pod = format!("{}-{}-{suffix}", self.deployment, self.hash);
+        let engine = self.fresh_engine(&pod, ready_seconds);
+        self.replicas.push(Replica { id, pod, phase, engine, created_seconds: now_seconds, address: None });
+    }
+
+    /// A pod that somebody else created at `now_seconds` and will say when it is ready.
+    pub fn add(&mut self, id: ReplicaId, pod: &str, address: Option<SocketAddr>, now_seconds: f64) {
+        let engine = self.fresh_engine(pod, now_seconds);
+        let phase = Phase::Starting { ready_seconds: f64::INFINITY };
+        self.replicas.push(Replica { id, pod: pod.to_owned(), phase, engine, created_seconds: now_seconds, address });
+        self.wanted = self.live();
+    }
+
+    /// An idle engine; its noise depends on the pod's name, not on what else happens in the fleet.
+    pub fn fresh_engine(&self, pod: &str, now_seconds: f64) -> Engine {
         let noise = seed::rng(self.seed, &format!("engine {}/{pod}", self.namespace), 0);
-        let engine = Engine::new(self.spec, noise, ready_seconds);
-        self.replicas.push(Replica { id, pod, phase, engine, created_seconds: now_seconds });
+        Engine::new(self.spec, noise, now_seconds)
+    }
+
+    /// Replicas that start or serve, without those taken away.
+    pub fn live(&self) -> u32 {
+        self.count(|p| !matches!(p, Phase::Draining { .. }))
     }
 
     pub fn count(&self, is: impl Fn(&Phase) -> bool) -> u32 {

@@ -1,18 +1,25 @@
 //! Which traffic a policy's models get, and the fleet that would be bought for its peak.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::trace::{Trace, TraceError};
 use super::workload::{Replay, Workload, WorkloadError};
 use crate::control::{GivenDemand, Sizing, State, size};
 use crate::demand::ShapeMemory;
-use crate::observe::Histogram;
-use crate::policy::{Policy, Promise};
+use crate::observe::{Histogram, RatePoint};
+use crate::policy::units::Duration;
+use crate::policy::{Model, Policy, Promise};
 
 /// Annotation of a ServedModel: `conversation` or `code`.
 pub const TRACE_ANNOTATION: &str = "poolwright.dev/demo-trace";
 /// Annotation of a ServedModel: how many times the trace's requests are played at once.
 pub const SCALE_ANNOTATION: &str = "poolwright.dev/demo-scale";
+/// Annotation of a ServedModel: how many times faster the curve of the rate runs, at unchanged requests per
+/// second.
+pub const COMPRESS_ANNOTATION: &str = "poolwright.dev/demo-compress";
+/// Annotation of a ServedModel: where in the trace the run begins, such as `20m`.
+pub const START_ANNOTATION: &str = "poolwright.dev/demo-start";
 
 /// Length of both traces, and of the window that a static fleet is sized for, seconds.
 pub const TRACE_SECONDS: f64 = 3600.0;
@@ -39,6 +46,7 @@ struct Play {
     trace: Arc<Trace>,
     model: usize,
     scale: f64,
+    compress: f64,
     start_seconds: f64,
 }
 
@@ -75,17 +83,18 @@ impl Scenario {
                     return Err(wrong(resolved.id(), TRACE_ANNOTATION, other, "`conversation` or `code`"));
                 }
             };
-            let scale = match resolved.annotations.get(SCALE_ANNOTATION) {
-                None => None,
-                Some(text) => match text.parse::<f64>() {
-                    Ok(scale) if scale > 0.0 && scale <= 1000.0 => Some(scale),
-                    _ => return Err(wrong(resolved.id(), SCALE_ANNOTATION, text, "a number above 0 and up to 1000")),
-                },
-            };
+            let scale = number(resolved, SCALE_ANNOTATION, 0.0, "a number above 0 and up to 1000")?;
+            let compress = number(resolved, COMPRESS_ANNOTATION, 1.0, "a number from 1 to 1000")?;
             any_given |= scale.is_some();
-            let start_seconds = f64::from(played[which]) * STAGGER_SECONDS;
+            let staggered_seconds = f64::from(played[which]) * STAGGER_SECONDS;
             played[which] += 1;
-            plays.push(Play { trace: Arc::clone(&traces[which]), model, scale: scale.unwrap_or(1.0), start_seconds });
+            plays.push(Play {
+                trace: Arc::clone(&traces[which]),
+                model,
+                scale: scale.unwrap_or(1.0),
+                compress: compress.unwrap_or(1.0),
+                start_seconds: start_seconds(resolved)?.unwrap_or(staggered_seconds),
+            });
         }
         let mut scenario = Self { plays, seed };
         if !any_given {
@@ -115,18 +124,43 @@ impl Scenario {
     /// # Errors
     /// A scale is out of range.
     pub fn workloads(&self, policy: &Policy) -> Result<Vec<Workload>, ScenarioError> {
-        self.plays
-            .iter()
-            .map(|play| {
-                let replay = Replay {
-                    scale: play.scale,
-                    start_seconds: play.start_seconds,
-                    seed: self.seed,
-                    ..Replay::default()
-                };
-                Ok(Workload::new(Arc::clone(&play.trace), play.model, policy, replay)?)
-            })
-            .collect()
+        self.plays.iter().map(|play| self.workload(play, policy, play.start_seconds)).collect()
+    }
+
+    fn workload(&self, play: &Play, policy: &Policy, start_seconds: f64) -> Result<Workload, ScenarioError> {
+        let replay =
+            Replay { scale: play.scale, compress: play.compress, start_seconds, seed: self.seed, ..Replay::default() };
+        Ok(Workload::new(Arc::clone(&play.trace), play.model, policy, replay)?)
+    }
+
+    /// The demand of the `minutes` before a run that starts at this Unix time, by model: what a daemon would
+    /// remember that ran before. The trace went round as it will go on.
+    ///
+    /// # Errors
+    /// A scale is out of range.
+    pub fn history(
+        &self,
+        policy: &Policy,
+        start_unix_seconds: f64,
+        minutes: usize,
+    ) -> Result<BTreeMap<String, Vec<RatePoint>>, ScenarioError> {
+        let seconds = 60.0 * minutes as f64;
+        let mut history = BTreeMap::new();
+        for play in &self.plays {
+            let back = (play.start_seconds - seconds * play.compress).rem_euclid(play.trace.period_seconds());
+            let mut counts = vec![0.0; minutes];
+            for request in self.workload(play, policy, back)?.take_while(|r| r.arrival_seconds < seconds) {
+                if let Some(count) = counts.get_mut((request.arrival_seconds / 60.0) as usize) {
+                    *count += 1.0;
+                }
+            }
+            let point = |(minute, count): (usize, &f64)| RatePoint {
+                at_seconds: start_unix_seconds - seconds + 60.0 * (minute + 1) as f64,
+                rate: count / 60.0,
+            };
+            history.insert(policy.models[play.model].id(), counts.iter().enumerate().map(point).collect());
+        }
+        Ok(history)
     }
 
     /// What the planner would buy for the busiest minute of the first `seconds`: it is asked for every
@@ -197,6 +231,29 @@ struct TrueDemand {
 
 fn wrong(model: String, annotation: &'static str, value: &str, expected: &'static str) -> ScenarioError {
     ScenarioError::Annotation { model, annotation, value: value.to_owned(), expected }
+}
+
+/// The number that an annotation gives, above 0, at least `least` and at most 1000.
+fn number(
+    model: &Model,
+    annotation: &'static str,
+    least: f64,
+    expected: &'static str,
+) -> Result<Option<f64>, ScenarioError> {
+    let Some(text) = model.annotations.get(annotation) else { return Ok(None) };
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number >= least && number <= 1000.0 => Ok(Some(number)),
+        _ => Err(wrong(model.id(), annotation, text, expected)),
+    }
+}
+
+/// Where in the trace the model's annotation lets the run begin.
+fn start_seconds(model: &Model) -> Result<Option<f64>, ScenarioError> {
+    let Some(text) = model.annotations.get(START_ANNOTATION) else { return Ok(None) };
+    match text.parse::<Duration>() {
+        Ok(start) => Ok(Some(start.seconds())),
+        Err(_) => Err(wrong(model.id(), START_ANNOTATION, text, "a duration such as `20m`")),
+    }
 }
 
 /// Requests per second of each class of the model in one minute.

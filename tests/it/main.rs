@@ -1,9 +1,9 @@
 //! The one integration binary; a file per subject.
 
-mod cluster_trust; // the cluster's trust and reviews: followed, kept, asked with patience
 mod cluster_certificates; // self-made certificates: made once, shared, renewed, trusted before they are served
 mod cluster_registration; // whose APIService it is: reported, never taken without being told to
 mod cluster_support; // replicas of the daemon in a fake cluster, looked at step by step
+mod cluster_trust; // the cluster's trust and reviews: followed, kept, asked with patience
 mod decide; // the pure function: repeats, holds, keeps limits, survives nonsense
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod fake_kube; // a kube-apiserver for tests
@@ -32,16 +32,16 @@ mod serve_auth; // who it is: front proxy, certificates, tokens, nobody
 mod serve_auth_access; // may they: questions, what is remembered, refusals, limits
 mod serve_auth_program; // the daemon's own listener for kube-apiserver, as a program
 mod serve_auth_support; // certificates and a cluster's answers for the tests of authentication
-mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
 mod serve_credentials; // credentials of the JSON API
+mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_hpa; // what an HPA makes of the answers
 mod serve_json; // health and the JSON API
-mod serve_load; // many requests, requests without measure, clients that leave
 mod serve_keda; // KEDA's external scaler over a real socket: answers and refusals
 mod serve_keda_streams; // what it pushes, when a stream ends, how many there may be
 mod serve_keda_support; // KEDA's operator for tests
 mod serve_keda_tls; // its certificates, namespaces in them, and the program's flags
+mod serve_load; // many requests, requests without measure, clients that leave
 mod serve_metrics; // the daemon's own metrics
 mod serve_openapi; // OpenAPI documents as the aggregator and kubectl read them
 mod serve_program; // the daemon as a program: starts, publishes, reloads, stops, comes back
@@ -50,9 +50,12 @@ mod serve_server; // listeners, certificates, the orderly stop
 mod serve_support; // a published snapshot to serve, and how to ask for it
 mod serve_transport; // real connections to the protected API: certificates, endings, floods
 mod serve_upstream; // metrics that are not ours, passed on to another server
+mod simulate_chain; // the scenario of the whole-chain test, in virtual time
+mod simulate_chain_support; // a cluster, HPA and the daemon around a fleet of given pods
 mod simulate_engine; // one simulated replica against the performance model
 mod simulate_fleet; // pools, stock, routing, accounts and determinism of the simulated fleet
 mod simulate_http; // a simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower
 mod simulate_page; // the simulated metrics page against a real server's
+mod simulate_pods; // pods that somebody else creates: life, requests, addresses
 mod simulate_policy; // the policy that the tests of the simulated fleet share
 mod simulate_workload; // traces played as workloads
