@@ -108,7 +108,12 @@ impl Service {
     }
 }
 
-async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, service: Service, http2: Http2, closing: CancellationToken) {
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    service: Service,
+    http2: Http2,
+    closing: CancellationToken,
+) {
     let life = Arc::new(Life::default());
     let builder = builder(http2);
     let handler = {

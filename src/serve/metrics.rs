@@ -20,8 +20,8 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
 use super::auth::AccessNumbers;
-use super::encode::text_response;
 use super::cluster::{Coexistence, Owner};
+use super::encode::text_response;
 use super::families;
 use super::health;
 use super::state::ServeState;

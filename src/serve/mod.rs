@@ -6,8 +6,8 @@
 //! pool that is not in mode `act`) it refuses; it never gives an old or a partial answer.
 
 pub mod auth;
-mod connection;
 mod cluster;
+mod connection;
 mod credentials;
 mod discovery;
 mod encode;
@@ -19,8 +19,8 @@ mod keda;
 mod label;
 mod metrics;
 mod negotiate;
-mod openapi;
 mod number;
+mod openapi;
 mod options;
 mod page;
 mod path;
@@ -38,9 +38,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::Access;
 pub use cluster::{ApiServiceStatus, CertificateStatus, ClusterStatus, Coexistence, Owner};
+pub use credentials::{Credentials, CredentialsError};
 pub use discovery::{GROUP, GROUP_VERSION, Metric};
 pub use health::{Health, Readiness};
-pub use credentials::{Credentials, CredentialsError};
 pub use keda::{HTTP2 as KEDA_HTTP2, KedaOptions, METRIC as KEDA_METRIC, POOL_KEY as KEDA_POOL_KEY, keda_router};
 pub use label::selectable;
 pub use selector::{Selector, SelectorError};

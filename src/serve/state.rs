@@ -7,12 +7,12 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::auth::AccessReport;
-use super::health::{Check, Health, Readiness};
 use super::cluster::ClusterStatus;
+use super::credentials::Credentials;
+use super::health::{Check, Health, Readiness};
+use super::keda::Calls;
 use super::tls::Tls;
 use super::upstream::Upstream;
-use super::credentials::Credentials;
-use super::keda::Calls;
 use super::view::View;
 use crate::control::{Clock, Decision, Published, Withheld};
 

@@ -179,8 +179,9 @@ impl Object for Status {
 impl Details {
     fn protobuf(&self) -> Message {
         let cause = |c: &Cause| Message::default().text(1, c.reason).text(2, &c.message).text(3, c.field);
-        let head = Message::default().text(1, "");
-        let head = head.text(2, self.group.unwrap_or_default()).text(3, self.kind.unwrap_or_default());
+        let text = |text: &Option<Cow<'static, str>>| text.as_deref().unwrap_or_default().to_owned();
+        let head = Message::default().text(1, self.name.as_deref().unwrap_or_default());
+        let head = head.text(2, &text(&self.group)).text(3, &text(&self.kind));
         // No time to wait and no object's uid, ever.
         head.messages(4, self.causes.iter().map(cause)).number(5, 0).text(6, "")
     }

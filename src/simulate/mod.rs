@@ -26,10 +26,8 @@ mod workload;
 
 pub use account::{ClassSnapshot, MinuteLoad, PoolSnapshot, Snapshot};
 pub use engine::{Completion, Engine, EngineSpec};
-pub use fleet::{Fleet, FleetOptions, ListedReplica, ReplicaId};
-pub use hpa::{HpaFollower, HpaSpec, HpaTarget, HpaTolerance, hpa_desired, hpa_recommendation, parse_quantity_milli};
 pub use fleet::{Fleet, FleetOptions, ListedReplica, PodError, ReplicaId};
-pub use hpa::{HpaFollower, HpaSpec, hpa_desired, parse_quantity_milli};
+pub use hpa::{HpaFollower, HpaSpec, HpaTarget, HpaTolerance, hpa_desired, hpa_recommendation, parse_quantity_milli};
 pub use http::{FleetServer, SharedFleet};
 pub use live::LiveFleet;
 pub use record::{Followed, Moves, Pace, Record, Side, Violation};

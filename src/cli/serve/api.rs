@@ -109,6 +109,11 @@ impl Api {
     }
 
     pub fn listener(self, state: ServeState) -> Listener {
-        Listener { socket: self.socket, router: api_router(state, &self.access), tls: Some(self.tls), http2: Http2::default() }
+        Listener {
+            socket: self.socket,
+            router: api_router(state, &self.access),
+            tls: Some(self.tls),
+            http2: Http2::default(),
+        }
     }
 }

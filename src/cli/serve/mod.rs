@@ -171,9 +171,7 @@ impl Sockets {
             args.keda.announce(keda)?;
         }
         if args.state_dir.is_none() {
-            eprintln!(
-                "no --state-dir: a restart forgets demand history and published numbers, and no journal is kept"
-            );
+            eprintln!("no --state-dir: a restart forgets demand history and published numbers, and no journal is kept");
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ use super::reviews::Reviews;
 use super::trust::TrustSource;
 use super::user::User;
 use crate::control::Clock;
-use crate::serve::status::{Layout, Status, text_response};
+use crate::serve::encode::{Format, text_response};
+use crate::serve::status::Status;
 
 /// Answered to everybody: exactly these, nothing below them.
 const ALWAYS_ALLOWED: [&str; 3] = ["/healthz", "/livez", "/readyz"];
@@ -118,11 +119,11 @@ async fn guard(State(delegated): State<Arc<Delegated>>, request: Request, next: 
     if ALWAYS_ALLOWED.contains(&request.uri().path()) {
         return closing(next.run(request).await, http2);
     }
-    let layout = Layout::wanted(request.uri().query().unwrap_or_default(), request.headers());
-    let answer = tokio::time::timeout(delegated.limits.request, delegated.answer(request, next, layout)).await;
+    let format = Format::of_errors(request.uri().query().unwrap_or_default(), request.headers());
+    let answer = tokio::time::timeout(delegated.limits.request, delegated.answer(request, next, format)).await;
     answer.unwrap_or_else(|_| {
         delegated.counters.timed_out();
-        Status::timeout().into_response(layout)
+        Status::timeout().into_response(format)
     })
 }
 
@@ -140,7 +141,7 @@ fn closing(mut response: Response, wanted: bool) -> Response {
 }
 
 impl Delegated {
-    async fn answer(&self, mut request: Request, next: Next, layout: Layout) -> Response {
+    async fn answer(&self, mut request: Request, next: Next, format: Format) -> Response {
         let http2 = request.version() == Version::HTTP_2;
         let (user, proof) = match self.identify(&mut request).await {
             Ok(identity) => identity,
@@ -150,7 +151,7 @@ impl Delegated {
                 } else {
                     tracing::debug!(why, "a request's credentials are refused");
                 }
-                return closing(Status::unauthorized().into_response(layout), http2);
+                return closing(Status::unauthorized().into_response(format), http2);
             }
         };
         let anonymous = user.is_anonymous();
@@ -165,7 +166,7 @@ impl Delegated {
                 busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 busy
             }
-            Some(_place) => match self.allow(user, action(&request), request.uri(), layout).await {
+            Some(_place) => match self.allow(user, action(&request), request.uri(), format).await {
                 Err(refusal) => *refusal,
                 Ok(user) => {
                     request.extensions_mut().insert(user);
@@ -200,7 +201,7 @@ impl Delegated {
         user: User,
         action: Option<Action>,
         uri: &Uri,
-        layout: Layout,
+        format: Format,
     ) -> Result<User, Box<Response>> {
         let Some(action) = action else {
             return Err(Box::new(text_response(StatusCode::BAD_REQUEST, "400 malformed path\n")));
@@ -214,7 +215,7 @@ impl Delegated {
             Ok(verdict) => {
                 self.counters.decided(counters::Access::Forbidden);
                 tracing::debug!(user = ?question.user.name, action = ?question.action, "forbidden");
-                Err(Box::new(refusal::forbidden(&question, &verdict.reason, layout)))
+                Err(Box::new(refusal::forbidden(&question, &verdict.reason, format)))
             }
             Err(error) => {
                 self.counters.decided(counters::Access::Failed);

@@ -8,10 +8,11 @@ use axum::response::Response;
 
 use super::question::{AccessQuestion, Action};
 use super::reviews::ReviewError;
-use crate::serve::status::{Layout, Status, text_response};
+use crate::serve::encode::{Format, text_response};
+use crate::serve::status::Status;
 
 /// 403: the cluster says no.
-pub(super) fn forbidden(question: &AccessQuestion, reason: &str, layout: Layout) -> Response {
+pub(super) fn forbidden(question: &AccessQuestion, reason: &str, format: Format) -> Response {
     let user = quoted(&question.user.name);
     let (group, resource, name, what) = match &question.action {
         Action::Path { verb, path } => ("", "", "", format!("User {user} cannot {verb} path {}", quoted(path))),
@@ -39,7 +40,7 @@ pub(super) fn forbidden(question: &AccessQuestion, reason: &str, layout: Layout)
         message += ": ";
         message += reason;
     }
-    let mut response = Status::forbidden(message, group, resource, name).into_response(layout);
+    let mut response = Status::forbidden(message, group, resource, name).into_response(format);
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
