@@ -37,6 +37,9 @@ pub struct Listener {
 pub struct Http2 {
     /// Requests in flight on one connection.
     pub streams: u32,
+    /// Bytes of one connection's requests that may wait to be read; `None` is the library's own measure. The count of
+    /// small messages that may wait grows with it, and a client beyond that is sent away.
+    pub window: Option<u32>,
     /// Ask a silent client for a sign of life after the first of these, and close its connection when there is none
     /// within the second.
     pub ping: Option<(Duration, Duration)>,
@@ -45,7 +48,7 @@ pub struct Http2 {
 impl Default for Http2 {
     /// The aggregator sends all through few connections, and looks after them itself.
     fn default() -> Self {
-        Self { streams: 1000, ping: None }
+        Self { streams: 1000, window: None, ping: None }
     }
 }
 
@@ -106,6 +109,9 @@ fn limited<A>(mut server: axum_server::Server<SocketAddr, A>, http2: Http2) -> a
     let builder = server.http_builder();
     builder.http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADERS_BYTES as usize);
     builder.http2().max_header_list_size(MAX_HEADERS_BYTES).max_concurrent_streams(http2.streams);
+    if let Some(bytes) = http2.window {
+        builder.http2().initial_connection_window_size(bytes);
+    }
     if let Some((silence, answer)) = http2.ping {
         builder.http2().keep_alive_interval(silence).keep_alive_timeout(answer);
     }
