@@ -161,6 +161,9 @@ fn builder(http2: Http2) -> Builder<TokioExecutor> {
         .max_header_list_size(MAX_HEADERS_BYTES)
         .max_concurrent_streams(http2.streams)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
+    if let Some(bytes) = http2.window {
+        builder.http2().initial_connection_window_size(bytes);
+    }
     if let Some((silence, answer)) = http2.ping {
         builder.http2().keep_alive_interval(silence).keep_alive_timeout(answer);
     }

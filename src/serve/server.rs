@@ -40,6 +40,9 @@ pub struct Listener {
 pub struct Http2 {
     /// Requests in flight on one connection.
     pub streams: u32,
+    /// Bytes of one connection's requests that may wait to be read; `None` is the library's own measure. The count of
+    /// small messages that may wait grows with it, and a client beyond that is sent away.
+    pub window: Option<u32>,
     /// Ask a silent client for a sign of life after the first of these, and close its connection when there is none
     /// within the second.
     pub ping: Option<(Duration, Duration)>,
@@ -48,7 +51,7 @@ pub struct Http2 {
 impl Default for Http2 {
     /// The aggregator sends all through few connections.
     fn default() -> Self {
-        Self { streams: 1000, ping: Some((Duration::from_secs(30), Duration::from_secs(15))) }
+        Self { streams: 1000, window: None, ping: Some((Duration::from_secs(30), Duration::from_secs(15))) }
     }
 }
 

@@ -204,7 +204,7 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
     let daemon = Daemon::new(decision());
     let router = keda_router(daemon.state.clone(), KedaOptions::default());
     let soon = Duration::from_millis(100);
-    let server = Running::serve(&daemon, router, None, Http2 { streams: 100, ping: Some((soon, soon)) });
+    let server = Running::serve(&daemon, router, None, Http2 { streams: 100, window: None, ping: Some((soon, soon)) });
     let deaf = Arc::new(AtomicBool::new(false));
     let socket = TcpStream::connect(server.address).await.unwrap();
     let mut client = Channel::over(Deaf { socket, deaf: deaf.clone() }).await.unwrap().client();

@@ -37,7 +37,7 @@ fn start(daemon: &Daemon, router: Router) -> Running {
         let _ = stopped.await;
     };
     let times = StopTimes { drain: Duration::ZERO, grace: Duration::ZERO };
-    let listeners = vec![Listener { socket, router, tls: None }];
+    let listeners = vec![Listener { socket, router, tls: None, http2: Http2::default() }];
     let task = tokio::spawn(run(listeners, daemon.state.readiness().clone(), shutdown, times));
     Running { address, _stop: stop, _task: task }
 }

@@ -256,7 +256,7 @@ async fn the_certificate_is_verified() {
     let port = socket.local_addr().unwrap().port();
     let router = Router::new().fallback(async || "{}");
     let times = StopTimes { drain: Duration::ZERO, grace: Duration::ZERO };
-    let listeners = vec![Listener { socket, router, tls: Some(tls) }];
+    let listeners = vec![Listener { socket, router, tls: Some(tls), http2: Http2::default() }];
     tokio::spawn(run(listeners, poolwright::serve::Readiness::default(), std::future::pending(), times));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");

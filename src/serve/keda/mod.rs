@@ -40,7 +40,8 @@ const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// HTTP/2 for KEDA: the operator sends all it has through one connection, pushed streams included, and a call
 /// that found no room would wait for ever. A client that is gone, or reads nothing, does not answer a ping.
-pub const HTTP2: Http2 = Http2 { streams: 50_000, ping: Some((Duration::from_secs(30), Duration::from_secs(20))) };
+pub const HTTP2: Http2 =
+    Http2 { streams: 50_000, window: Some(8 << 20), ping: Some((Duration::from_secs(30), Duration::from_secs(20))) };
 
 /// Settings of the external scaler.
 #[derive(Clone, Debug)]
