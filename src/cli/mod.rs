@@ -67,7 +67,7 @@ enum Verb {
     /// Dry run: print what every pool should run, and why. Writes nothing.
     Plan(plan::PlanArgs),
     /// The daemon: decide every interval and publish.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// Print a completion script for a shell.
@@ -109,7 +109,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Demo(args) => runtime()?.block_on(demo::run(args)),
         Verb::Plan(args) => runtime()?.block_on(plan::run(args)),
-        Verb::Serve(args) => runtime()?.block_on(serve::run(args)),
+        Verb::Serve(args) => runtime()?.block_on(serve::run(*args)),
         Verb::Policy(args) => policy::run(&args),
         Verb::Completions { shell } => {
             let mut script = vec![];
