@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,7 +10,8 @@ use axum::Router;
 use hdrhistogram::Histogram;
 use poolwright::serve::{ClientCertificates, Listener, Readiness, StopTimes, Tls};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 const NAME: &str = "localhost";
 
@@ -96,6 +95,7 @@ pub struct Load<'a> {
 }
 
 /// What a load found.
+#[derive(Debug)]
 pub struct Figures {
     /// From the time a request was due until its whole answer was there, microseconds.
     pub latency: Histogram<u64>,
@@ -103,6 +103,25 @@ pub struct Figures {
     /// Processor time of the server's thread by time passed.
     pub cpu_share: f64,
     pub resident_mib: u64,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        let latency = Histogram::new(3).expect("three digits are possible");
+        Self { latency, failed: 0, cpu_share: 0.0, resident_mib: 0 }
+    }
+}
+
+impl Figures {
+    fn count(&mut self, outcome: Option<(Instant, Duration)>, measured_from: Instant) {
+        match outcome {
+            Some((due, taken)) if due >= measured_from => {
+                self.latency.saturating_record(u64::try_from(taken.as_micros()).unwrap_or(u64::MAX));
+            }
+            Some(_) => {}
+            None => self.failed += 1,
+        }
+    }
 }
 
 /// Send a load from this thread, over one connection as kube-apiserver's aggregator does.
@@ -113,49 +132,49 @@ pub fn load(server: &Server, load: &Load<'_>) -> Figures {
 async fn generate(server: &Server, load: &Load<'_>) -> Figures {
     let client = client(server);
     let base = format!("https://{NAME}:{}", server.address.port());
-    let latency = Arc::new(std::sync::Mutex::new(Histogram::<u64>::new(3).expect("three digits are possible")));
-    let failed = Arc::new(AtomicU64::new(0));
-    let (running, mut ended) = watch::channel(());
+    let request = |index: usize| {
+        let request = client.get(format!("{base}{}", (load.path)(index)));
+        load.headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+    };
     // The connection is made before the clock starts.
-    let _ = client.get(format!("{base}{}", (load.path)(0))).send().await;
+    let first = request(0).send().await.expect("the server answers");
+    assert_eq!((first.status().as_u16(), first.version()), (200, reqwest::Version::HTTP_2));
+
     let gap = Duration::from_secs(1) / load.rate;
-    let (start, total) = (Instant::now(), load.warm_up + load.duration);
-    let mut measuring = None;
-    for index in 0.. {
-        let due = start + gap * u32::try_from(index).unwrap_or(u32::MAX);
-        if due > start + total {
+    let start = Instant::now();
+    let measured_from = start + load.warm_up;
+    let (mut tasks, mut figures, mut before) = (JoinSet::new(), Figures::default(), None);
+    for (index, due) in std::iter::successors(Some(start), |due| Some(*due + gap)).enumerate() {
+        if due >= measured_from + load.duration {
             break;
         }
         // A timer is too coarse: ask again and again, and let the answers in between.
         while Instant::now() < due {
             tokio::task::yield_now().await;
         }
-        let measured = due >= start + load.warm_up;
-        if measured && measuring.is_none() {
-            measuring = Some((Instant::now(), server.cpu()));
+        if due >= measured_from && before.is_none() {
+            before = Some((Instant::now(), server.cpu()));
         }
-        let request =
-            load.headers.iter().fold(client.get(format!("{base}{}", (load.path)(index))), |r, (k, v)| r.header(*k, *v));
-        let (latency, failed, mark) = (latency.clone(), failed.clone(), ended.clone());
-        tokio::spawn(async move {
-            let fine = matches!(request.send().await, Ok(answer) if answer.status().is_success() && answer.bytes().await.is_ok());
-            if !fine {
-                failed.fetch_add(1, Ordering::Relaxed);
-            }
-            if measured && let Ok(mut latency) = latency.lock() {
-                latency.saturating_record(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
-            }
-            drop(mark);
-        });
+        tasks.spawn(timed(request(index), due));
+        while let Some(outcome) = tasks.try_join_next() {
+            figures.count(outcome.ok().flatten(), measured_from);
+        }
     }
-    let (began, before) = measuring.unwrap_or((start, Duration::ZERO));
-    let cpu_share = (server.cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64();
-    // Every request holds a receiver: when the last is gone, all have ended.
-    ended.mark_unchanged();
-    drop(ended);
-    running.closed().await;
-    let latency = latency.lock().map(|found| found.clone()).unwrap_or_else(|broken| broken.into_inner().clone());
-    Figures { latency, failed: failed.load(Ordering::Relaxed), cpu_share, resident_mib: resident_mib() }
+    if let Some((began, cpu)) = before {
+        figures.cpu_share = (server.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    }
+    while let Some(outcome) = tasks.join_next().await {
+        figures.count(outcome.ok().flatten(), measured_from);
+    }
+    figures.resident_mib = resident_mib();
+    figures
+}
+
+/// When a request was due and how long its whole answer took from then; `None` when it failed.
+async fn timed(request: reqwest::RequestBuilder, due: Instant) -> Option<(Instant, Duration)> {
+    let answer = request.send().await.ok()?.error_for_status().ok()?;
+    answer.bytes().await.ok()?;
+    Some((due, due.elapsed()))
 }
 
 fn client(server: &Server) -> reqwest::Client {
