@@ -87,6 +87,7 @@ fn observation(policy: &Policy, tick: usize) -> Observation {
                 itl: Signal::fresh(latencies(0.004), at),
                 input_tokens: Signal::fresh(lengths(900.0 + (tick % 5) as f64), at),
                 output_tokens: Signal::fresh(lengths(210.0), at),
+                cluster: None,
             }
         })
         .collect();

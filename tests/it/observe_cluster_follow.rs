@@ -160,7 +160,7 @@ fn every_fault_of_an_hpa_is_found_alone_and_says_what_to_write() {
     ];
     let policy = fleet();
     for (hpa, kind, words) in cases {
-        let answer = of_hpas(&subject(&policy), &[hpa.clone()]);
+        let answer = of_hpas(&subject(&policy), std::slice::from_ref(&hpa));
         assert_eq!(kinds(&answer), vec![kind], "{hpa}: {:?}", answer.findings);
         assert!(answer.findings[0].message.contains(words), "{}", answer.findings[0].message);
         assert_eq!(answer.findings[0].subject, "inference/a");
@@ -210,7 +210,7 @@ fn zero_is_left_only_by_who_can() {
     policy.pools[0].min = 0;
     let zero = with(hpa(), "/spec/minReplicas", json!(0));
     let asleep = Subject { wanted: Some(0), ..subject(&policy) };
-    let answer = of_hpas(&asleep, &[zero.clone()]);
+    let answer = of_hpas(&asleep, std::slice::from_ref(&zero));
     assert_eq!(kinds(&answer), vec![FindingKind::ScalerCondition]);
     assert!(answer.findings[0].message.contains("scale deployment/a --replicas=1"), "{:?}", answer.findings);
     let by_itself = with(
@@ -324,7 +324,7 @@ fn every_fault_of_a_scaled_object_is_found_alone() {
     ];
     let policy = fleet();
     for (scaled, expected) in cases {
-        let answer = of_scaled(&subject(&policy), &[scaled.clone()]);
+        let answer = of_scaled(&subject(&policy), std::slice::from_ref(&scaled));
         assert_eq!(kinds(&answer), expected, "{scaled}: {:?}", answer.findings);
     }
     let mut to_zero = fleet();

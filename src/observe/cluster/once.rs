@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, Error};
 
-use super::resolve::{Found, absent, field_selector, is_optional, problem, resolve};
+use super::resolve::{absent, field_selector, is_optional, problem, resolve};
 use super::shelf::{ClusterSnapshot, Fact, Resource, Shelf, WatchKey};
 use crate::policy::Policy;
 
@@ -32,7 +32,7 @@ impl ClusterSnapshot {
 }
 
 async fn list(client: &Client, key: &WatchKey) -> Result<Option<BTreeMap<String, Arc<Fact>>>, Error> {
-    let Found::Api(api) = resolve(client, key).await? else { return Ok(None) };
+    let Some(api) = resolve(client, key).await? else { return Ok(None) };
     let mut objects = BTreeMap::new();
     let mut params = ListParams::default().limit(PAGE);
     params.field_selector = field_selector(key);

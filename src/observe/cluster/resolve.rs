@@ -9,15 +9,9 @@ use kube::{Client, Error};
 
 use super::shelf::{Resource, WatchKey};
 
-/// Where a list is.
-pub enum Found {
-    Api(Api<DynamicObject>),
-    /// The cluster has no such API. Of an add-on that nobody needs that is no fault.
-    Absent,
-}
-
-/// Find the API of a list; asks the cluster for kinds that are not built in.
-pub async fn resolve(client: &Client, key: &WatchKey) -> Result<Found, Error> {
+/// Find the API of a list; asks the cluster for kinds that are not built in. `None`: the cluster has no such API,
+/// which is no fault where it is that of an add-on.
+pub async fn resolve(client: &Client, key: &WatchKey) -> Result<Option<Api<DynamicObject>>, Error> {
     let resource = match &key.resource {
         Resource::Pods => ApiResource::erase::<Pod>(&()),
         Resource::Deployments => ApiResource::erase::<Deployment>(&()),
@@ -25,10 +19,10 @@ pub async fn resolve(client: &Client, key: &WatchKey) -> Result<Found, Error> {
         Resource::Hpas => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
         other => match discover(client, &kind_of(other)).await? {
             Some(resource) => resource,
-            None => return Ok(Found::Absent),
+            None => return Ok(None),
         },
     };
-    Ok(Found::Api(Api::namespaced_with(client.clone(), &key.namespace, &resource)))
+    Ok(Some(Api::namespaced_with(client.clone(), &key.namespace, &resource)))
 }
 
 fn kind_of(resource: &Resource) -> GroupVersionKind {

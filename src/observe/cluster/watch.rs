@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::once::{fact, server_minor};
-use super::resolve::{Found, absent, field_selector, is_optional, problem, resolve};
+use super::resolve::{absent, field_selector, is_optional, problem, resolve};
 use super::shelf::{ClusterSnapshot, Fact, Shelf, WatchKey};
 use super::state::ClusterState;
 use crate::policy::Policy;
@@ -222,8 +222,8 @@ fn fail(shared: &Shared, key: &WatchKey, problem: String) {
 
 async fn watch_once(client: &Client, shared: &Shared, key: &WatchKey) -> End {
     let api = match resolve(client, key).await {
-        Ok(Found::Api(api)) => api,
-        Ok(Found::Absent) => return End::Absent,
+        Ok(Some(api)) => api,
+        Ok(None) => return End::Absent,
         Err(error) => return End::Failed(error),
     };
     let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
