@@ -13,7 +13,7 @@ use poolwright::control::{
 use poolwright::observe::Quality;
 use poolwright::perf::Evidence;
 use poolwright::policy::Mode;
-use poolwright::serve::{ServeState, api_router};
+use poolwright::serve::{Access, ServeState, api_router};
 
 use crate::support::{Load, Server, header, load, row};
 
@@ -61,7 +61,7 @@ fn router(pools: usize) -> Router {
         policy: PolicyStatus::default(),
         daemon: DaemonStatus::default(),
     };
-    api_router(ServeState::new(Arc::new(ArcSwap::from_pointee(published)), Arc::new(SystemClock)))
+    api_router(ServeState::new(Arc::new(ArcSwap::from_pointee(published)), Arc::new(SystemClock)), &Access::open())
 }
 
 fn decision(pools: usize) -> Decision {
@@ -112,5 +112,6 @@ fn pool(index: usize) -> PoolDecision {
         ttft_histogram: None,
         itl_histogram: None,
         cost_per_hour: 1.0,
+        cluster: None,
     }
 }

@@ -5,6 +5,7 @@
 //! client and this machine set in the same run.
 
 mod lists;
+mod streams;
 mod support;
 
 fn main() {
@@ -14,4 +15,5 @@ fn main() {
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
     lists::run();
+    streams::run();
 }

@@ -233,6 +233,7 @@ fn pool(index: usize, desired: u32) -> PoolDecision {
         ttft_histogram: None,
         itl_histogram: None,
         cost_per_hour: 12.0,
+        cluster: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use hdrhistogram::Histogram;
-use poolwright::serve::{ClientCertificates, Listener, Readiness, StopTimes, Tls};
+use poolwright::serve::{ClientCertificates, Http2, Listener, Readiness, StopTimes, Tls};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -44,7 +44,7 @@ impl Server {
                 let _ = stopped.await;
             };
             let times = StopTimes { drain: Duration::ZERO, grace: Duration::ZERO };
-            let listeners = vec![Listener { socket, router, tls: Some(tls) }];
+            let listeners = vec![Listener { socket, router, tls: Some(tls), http2: Http2::default() }];
             runtime()
                 .block_on(poolwright::serve::run(listeners, Readiness::default(), shutdown, times))
                 .expect("the listener works");

@@ -261,7 +261,8 @@ impl Ask {
         let response = router.clone().oneshot(request).await.expect("a router never fails");
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("bodies here are in memory");
-        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).expect("text") }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body: text, bytes: body }
     }
 }
 

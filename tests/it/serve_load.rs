@@ -10,7 +10,7 @@ use axum::Router;
 use axum::routing::get;
 use futures::future::join_all;
 use poolwright::control::Decision;
-use poolwright::serve::{Listener, StopTimes, run};
+use poolwright::serve::{Http2, Listener, StopTimes, run};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;

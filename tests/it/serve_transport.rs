@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use poolwright::serve::{ClientCertificates, Listener, StopTimes, Tls, run};
+use poolwright::serve::{ClientCertificates, Http2, Listener, StopTimes, Tls, run};
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -49,7 +49,7 @@ impl Server {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let listeners = vec![Listener { socket, router, tls }];
+        let listeners = vec![Listener { socket, router, tls, http2: Http2::default() }];
         let task = tokio::spawn(run(listeners, api.daemon.state.readiness().clone(), shutdown, times));
         Self { api, address, roots: Arc::new(roots), stop, task }
     }

@@ -248,7 +248,7 @@ fn unsafe_addresses_are_refused_at_the_start() {
 /// The other server's certificate is verified with the given authorities only.
 #[tokio::test]
 async fn the_certificate_is_verified() {
-    use poolwright::serve::{ClientCertificates, Listener, StopTimes, Tls, run};
+    use poolwright::serve::{ClientCertificates, Http2, Listener, StopTimes, Tls, run};
     let tls = Tls::self_signed(&["localhost".into()], ClientCertificates::Ignored).unwrap();
     let trusted = String::from_utf8(tls.chain_pem()).unwrap();
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
