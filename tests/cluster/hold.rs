@@ -51,8 +51,8 @@ pub async fn errors_and_empty_lists_hold_for_forty_syncs(world: &mut World) {
         status.wait_condition(name, "ScalingActive", FAILED).await;
     }
     world.server.say(namespace, "control", Say::Number(6));
+    tokio::join!(syncs(world, namespace, "error", 40), syncs(world, namespace, "empty", 40));
     for name in ["error", "empty"] {
-        syncs(world, namespace, name, 40).await;
         assert_eq!(status.condition(name, "ScalingActive").await.as_deref(), Some(FAILED));
     }
     assert_eq!((error.seen(), empty.seen()), (vec![5], vec![5]));

@@ -1,5 +1,7 @@
 //! HPA's arithmetic, asked of the real controller: which steps it takes at which tolerance.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use futures::future::join_all;
 
 use crate::harness::World;
@@ -7,6 +9,8 @@ use crate::harness::hpa::{AVERAGE, Hpa, Status};
 use crate::harness::published::Say;
 use crate::harness::recorder::Recorder;
 use crate::harness::scalable::{self, Scalable};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// One object with an HPA.
 struct Row {
@@ -26,7 +30,8 @@ struct Start {
 impl Row {
     async fn start(world: &mut World, namespace: &str, start: Start, tolerance: Option<&str>, goal: &str) -> Self {
         let Start { replicas, running, published } = start;
-        let name = format!("n{replicas}-{running}-{published}");
+        // Two rows may begin alike.
+        let name = format!("row-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         world.server.say(namespace, &name, Say::Number(published.try_into().expect("small numbers")));
         let scalable = Scalable::create(&world.client, namespace, &name, replicas, running).await;
         let recorder = Recorder::start(&world.client, &scalable::resource(), namespace, &name).await;

@@ -26,7 +26,6 @@ pub struct ControlPlane {
     etcd: Process,
     apiserver_args: Vec<String>,
     programs: PathBuf,
-    pub port: u16,
     pub authority: Authority,
     folder: TempDir,
 }
@@ -56,7 +55,7 @@ impl ControlPlane {
         wait_ready(&client(&admin).await, &mut [&mut etcd, &mut apiserver]).await;
         // It gives up when there is no kube-apiserver within ten seconds.
         let controllers = start_controllers(programs, place, &authority, &tokens);
-        Self { apiserver, controllers, etcd, apiserver_args, programs: programs.to_owned(), port, authority, folder }
+        Self { apiserver, controllers, etcd, apiserver_args, programs: programs.to_owned(), authority, folder }
     }
 
     pub fn folder(&self) -> &Path {

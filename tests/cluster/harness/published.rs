@@ -84,11 +84,6 @@ impl Server {
         self.publish(SystemClock.now_seconds() - MAX_AGE_SECONDS - 5.0);
     }
 
-    /// Serve what is said as a decision of this moment.
-    pub fn decide(&self) {
-        self.publish(SystemClock.now_seconds());
-    }
-
     fn publish(&self, at_seconds: f64) {
         let pools = self.said.iter().map(|((namespace, name), say)| pool(namespace, name, *say)).collect();
         let decision = decision(at_seconds, pools);
