@@ -7,6 +7,10 @@
 
 mod client;
 mod identity;
+mod reviews;
+mod trust;
 
 pub use client::{Connection, connect};
 pub use identity::Identity;
+pub use reviews::{ClusterReviews, Patience};
+pub use trust::ClusterTrust;

@@ -32,9 +32,38 @@ impl Readiness {
     }
 }
 
-struct Check {
+/// How one part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Good,
+    /// It works, but somebody should look; says why.
+    Worrying(&'static str),
+    Failed,
+}
+
+impl From<bool> for Health {
+    fn from(good: bool) -> Self {
+        if good { Self::Good } else { Self::Failed }
+    }
+}
+
+/// A named part of readiness that is looked at on every request.
+#[derive(Clone)]
+pub(super) struct Check {
     name: &'static str,
-    ok: bool,
+    look: Arc<dyn Fn() -> Health + Send + Sync>,
+}
+
+impl Check {
+    pub fn new(name: &'static str, look: impl Fn() -> Health + Send + Sync + 'static) -> Self {
+        Self { name, look: Arc::new(look) }
+    }
+}
+
+/// A check's result.
+struct Part {
+    name: &'static str,
+    health: Health,
 }
 
 pub fn routes(state: ServeState) -> Router {
@@ -45,38 +74,40 @@ pub fn routes(state: ServeState) -> Router {
         .with_state(state)
 }
 
-fn alive() -> Vec<Check> {
-    vec![Check { name: "ping", ok: true }]
+fn alive() -> Vec<Part> {
+    vec![Part { name: "ping", health: Health::Good }]
 }
 
 async fn readyz(State(state): State<ServeState>, query: RawQuery) -> Response {
     report("readyz", &ready(&state), query)
 }
 
-fn ready(state: &ServeState) -> Vec<Check> {
-    let mut checks = alive();
-    checks.push(Check { name: "first-decision", ok: state.published().decision.is_some() });
-    checks.push(Check { name: "shutdown", ok: !state.readiness().is_stopping() });
-    checks
+fn ready(state: &ServeState) -> Vec<Part> {
+    let mut parts = alive();
+    parts.push(Part { name: "first-decision", health: state.published().decision.is_some().into() });
+    parts.push(Part { name: "shutdown", health: (!state.readiness().is_stopping()).into() });
+    parts.extend(state.checks().iter().map(|check| Part { name: check.name, health: (check.look)() }));
+    parts
 }
 
 /// Whether `/readyz` would answer 200.
 pub(super) fn is_ready(state: &ServeState) -> bool {
-    ready(state).iter().all(|check| check.ok)
+    ready(state).iter().all(|part| part.health != Health::Failed)
 }
 
-fn report(endpoint: &str, checks: &[Check], RawQuery(query): RawQuery) -> Response {
+fn report(endpoint: &str, parts: &[Part], RawQuery(query): RawQuery) -> Response {
     let query: Vec<(String, String)> =
         form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
     let excluded = |name: &str| query.iter().any(|(key, value)| key == "exclude" && value == name);
     let verbose = query.iter().any(|(key, _)| key == "verbose");
     let mut lines = String::new();
     let mut failed = false;
-    for Check { name, ok } in checks {
-        lines += &match (excluded(name), *ok) {
+    for Part { name, health } in parts {
+        lines += &match (excluded(name), *health) {
             (true, _) => format!("[+]{name} excluded: ok\n"),
-            (false, true) => format!("[+]{name} ok\n"),
-            (false, false) => {
+            (false, Health::Good) => format!("[+]{name} ok\n"),
+            (false, Health::Worrying(why)) => format!("[+]{name} ok: {why}\n"),
+            (false, Health::Failed) => {
                 failed = true;
                 format!("[-]{name} failed: reason withheld\n")
             }

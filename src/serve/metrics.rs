@@ -19,6 +19,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
+use super::auth::AccessNumbers;
 use super::families;
 use super::health;
 use super::state::ServeState;
@@ -58,6 +59,9 @@ impl Collector for Snapshot {
         let published = self.0.published();
         let now_seconds = self.0.now_seconds();
         daemon(&mut page, &published, now_seconds, health::is_ready(&self.0))?;
+        if let Some(report) = self.0.access() {
+            access(&mut page, &report.numbers())?;
+        }
         match published.current(now_seconds) {
             Ok(decision) => families::decision(&mut page, decision),
             Err(_) => Ok(()),
@@ -114,6 +118,27 @@ fn daemon(page: &mut Page<'_>, published: &Published, now_seconds: f64, ready: b
     page.gauges("poolwright_source_info", "Where the observations come from; always 1.", [(source, Some(1.0))])
 }
 
+/// What the checks of the aggregated API came to.
+fn access(page: &mut Page<'_>, numbers: &AccessNumbers) -> fmt::Result {
+    let help = "Requests to the aggregated API by how their caller was identified; refused ones got 401.";
+    page.counters("poolwright_api_authentications", help, "result", &numbers.authentications)?;
+    let help = "Requests to the aggregated API by whether they are allowed; failed ones had no answer from the cluster.";
+    page.counters("poolwright_api_authorizations", help, "result", &numbers.authorizations)?;
+    let help = "Requests to the aggregated API refused with 429 for lack of a place.";
+    page.counter("poolwright_api_throttled_requests", help, numbers.throttled)?;
+    let help = "Requests to the aggregated API that took too long and got 504.";
+    page.counter("poolwright_api_timed_out_requests", help, numbers.timed_out)?;
+    let help = "Requests to the aggregated API being worked on, those of administrators left out.";
+    page.gauge("poolwright_api_requests_in_flight", help, numbers.in_flight as f64)?;
+    let bit = |yes: bool| f64::from(u8::from(yes));
+    let help = "Whether the cluster's authentication settings were read since the start.";
+    page.gauge("poolwright_api_trust_known", help, bit(numbers.trust_known))?;
+    let help = "Whether the cluster's authentication settings could be read last time; 0 while older ones are kept.";
+    page.gauge("poolwright_api_trust_confirmed", help, bit(numbers.trust_confirmed))?;
+    let help = "1 while any client certificate of the cluster would pass for its front proxy: the two share an authority and no names are required.";
+    page.gauge("poolwright_api_front_proxy_unguarded", help, bit(numbers.front_proxy_unguarded))
+}
+
 /// The exposition being written.
 pub(super) struct Page<'a>(DescriptorEncoder<'a>);
 
@@ -145,6 +170,16 @@ impl Page<'_> {
             } else {
                 family.encode_family(&labels)?.encode_gauge(&value)?;
             }
+        }
+        Ok(())
+    }
+
+    /// One counter family with one label; its name gains `_total`.
+    fn counters(&mut self, name: &str, help: &str, label: &'static str, samples: &[(&str, u64)]) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in samples {
+            let labels: Labels<'_> = vec![(label, value)];
+            family.encode_family(&labels)?.encode_counter(count, None::<&Exemplar<[(&str, &str); 0], f64>>)?;
         }
         Ok(())
     }

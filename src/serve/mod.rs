@@ -5,6 +5,8 @@
 //! decides and never computes a number of its own. What it may not give (nothing decided yet, too old, a
 //! pool that is not in mode `act`) it refuses; it never gives an old or a partial answer.
 
+pub mod auth;
+mod connection;
 mod discovery;
 mod external;
 mod families;
@@ -26,17 +28,19 @@ mod view;
 use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use auth::Access;
 pub use discovery::{GROUP, GROUP_VERSION, Metric};
-pub use health::Readiness;
+pub use health::{Health, Readiness};
 pub use label::selectable;
 pub use selector::{Selector, SelectorError};
 pub use server::{Listener, StopTimes, run};
 pub use state::ServeState;
 pub use tls::{Authorities, ClientCertificates, Tls, TlsError};
 
-/// What kube-apiserver and kubelet call: the external metrics API, `/version` and health.
-pub fn api_router(state: ServeState) -> Router {
-    guarded(health::routes(state.clone()).merge(external::routes(state)))
+/// What kube-apiserver and kubelet call: the external metrics API, `/version` and health, for those whom `access`
+/// admits.
+pub fn api_router(state: ServeState, access: &Access) -> Router {
+    guarded(access.protect(health::routes(state.clone()).merge(external::routes(state))))
 }
 
 /// What people, Prometheus and KEDA call: the page, the JSON API, `/metrics` and health.
@@ -44,7 +48,7 @@ pub fn web_router(state: ServeState) -> Router {
     guarded(health::routes(state.clone()).merge(web(state)))
 }
 
-/// Both on one listener.
+/// Both on one listener, for everybody.
 pub fn router(state: ServeState) -> Router {
     guarded(health::routes(state.clone()).merge(web(state.clone())).merge(external::routes(state)))
 }

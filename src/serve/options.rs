@@ -41,6 +41,19 @@ impl ListOptions {
     }
 }
 
+/// What of a query decides the verb and the name of an access review: whether it watches, and the one object
+/// that `fieldSelector=metadata.name=…` names.
+pub(super) fn watch_and_name(query: &str) -> (bool, Option<String>) {
+    let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let first = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let name = first("fieldSelector").into_iter().flat_map(|fields| fields.split(',')).find_map(|field| {
+        let value = field.trim().strip_prefix("metadata.name")?;
+        value.strip_prefix("==").or_else(|| value.strip_prefix('='))
+    });
+    let sound = |name: &&str| !name.is_empty() && !matches!(*name, "." | "..") && !name.contains(['/', '%']);
+    (first("watch").is_some_and(is_true), name.filter(sound).map(str::to_owned))
+}
+
 /// Anything but `0` and `false` is true, the empty value included.
 fn is_true(text: &str) -> bool {
     !(text == "0" || text.eq_ignore_ascii_case("false"))

@@ -60,7 +60,7 @@ impl Endpoint {
 }
 
 /// The decoded path; `None` where an escape is broken or the bytes are no UTF-8.
-fn decode(raw: &str) -> Option<String> {
+pub(super) fn decode(raw: &str) -> Option<String> {
     let bytes = raw.as_bytes();
     let sound = bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(i, _)| {
         let digits = bytes.get(i + 1..i + 3).unwrap_or_default();

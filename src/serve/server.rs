@@ -1,26 +1,27 @@
-//! Listeners: HTTP/1.1 and HTTP/2, plain or TLS, and the orderly stop of all of them.
+//! Listeners: sockets, how many connections they take, and the orderly stop of all of them.
 
 use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum_server::Handle;
 use futures::future::{join_all, try_join_all};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
+use super::connection::Connection;
 use super::health::Readiness;
 use super::tls::Tls;
 
-/// Largest list of request headers, as Go's servers allow: groups of a user travel in headers, long
-/// selectors in the path.
-const MAX_HEADERS_BYTES: u32 = 1 << 20;
+/// Connections of one listener; more wait in the system's queue. Idle ones end by themselves.
+const MAX_CONNECTIONS: usize = 16_384;
 
-/// Requests in flight on one HTTP/2 connection: the aggregator sends all through few connections.
-const MAX_STREAMS: u32 = 1000;
-
-/// How long a client may take to send the headers of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
+/// Rest after a failure to take a connection, e.g. for lack of file handles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Time between two looks at the certificate files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
@@ -54,15 +55,13 @@ pub async fn run(
     times: StopTimes,
 ) -> io::Result<()> {
     let certificates: Vec<Tls> = listeners.iter().filter_map(|l| l.tls.clone()).collect();
-    let handles: Vec<Handle<SocketAddr>> = listeners.iter().map(|_| Handle::new()).collect();
-    let servers = listeners.into_iter().zip(&handles).map(|(listener, handle)| serve(listener, handle.clone()));
+    let closing = CancellationToken::new();
+    let servers = listeners.into_iter().map(|listener| serve(listener, closing.clone(), times.grace));
     let stop = async {
         shutdown.await;
         readiness.stop();
         tokio::time::sleep(times.drain).await;
-        for handle in &handles {
-            handle.graceful_shutdown(Some(times.grace));
-        }
+        closing.cancel();
         pending::<()>().await;
     };
     tokio::select! {
@@ -72,23 +71,62 @@ pub async fn run(
     }
 }
 
-async fn serve(listener: Listener, handle: Handle<SocketAddr>) -> io::Result<()> {
-    let service = listener.router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum_server::from_tcp(listener.socket)?.handle(handle).first_request_timeout(HEADER_TIMEOUT);
-    match listener.tls {
-        None => limited(server).serve(service).await,
-        Some(tls) => {
-            let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(tls.config());
-            limited(server.acceptor(acceptor)).serve(service).await
+/// Take connections until `closing`, then let those that are open finish within `grace`. Ends all of them when
+/// it is dropped.
+async fn serve(listener: Listener, closing: CancellationToken, grace: Duration) -> io::Result<()> {
+    listener.socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpListener::from_std(listener.socket)?;
+    let connection = Connection { router: listener.router, tls: listener.tls, closing: closing.clone() };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open = JoinSet::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (accept(&socket).await, place)
+        };
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => break,
+            Some(ended) = open.join_next(), if !open.is_empty() => report(ended),
+            ((stream, address), place) = next => {
+                let connection = connection.clone();
+                open.spawn(async move {
+                    let _place = place;
+                    connection.serve(stream, address).await;
+                });
+            }
+        }
+    }
+    // From here on the system refuses who comes new.
+    drop(socket);
+    let all = async {
+        while let Some(ended) = open.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(grace, all).await.is_err() {
+        tracing::warn!("requests still ran at the end of the grace time and are cut off");
+    }
+    Ok(())
+}
+
+async fn accept(socket: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match socket.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }
 
-fn limited<A>(mut server: axum_server::Server<SocketAddr, A>) -> axum_server::Server<SocketAddr, A> {
-    let builder = server.http_builder();
-    builder.http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADERS_BYTES as usize);
-    builder.http2().max_header_list_size(MAX_HEADERS_BYTES).max_concurrent_streams(MAX_STREAMS);
-    server
+/// A connection that ended in a panic harms no other; it is said.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task failed");
+    }
 }
 
 /// Look at the certificate files for ever.

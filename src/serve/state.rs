@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::health::Readiness;
+use super::auth::AccessReport;
+use super::health::{Check, Health, Readiness};
 use super::view::View;
 use crate::control::{Clock, Decision, Published, Withheld};
 
@@ -21,6 +22,8 @@ struct Shared {
     readiness: Readiness,
     demo: Arc<ArcSwapOption<serde_json::Value>>,
     selector_required: bool,
+    checks: Vec<Check>,
+    access: Option<AccessReport>,
     view: Arc<ArcSwapOption<View>>,
 }
 
@@ -38,6 +41,8 @@ impl ServeState {
             readiness: Readiness::default(),
             demo: Arc::default(),
             selector_required: false,
+            checks: Vec::new(),
+            access: None,
             view: Arc::default(),
         }))
     }
@@ -54,6 +59,18 @@ impl ServeState {
         self.changed(|shared| shared.selector_required = required)
     }
 
+    /// Let this check, by this name, take part in `/readyz`.
+    #[must_use]
+    pub fn with_check(self, name: &'static str, check: impl Fn() -> Health + Send + Sync + 'static) -> Self {
+        self.changed(|shared| shared.checks.push(Check::new(name, check)))
+    }
+
+    /// Show what the checks of the aggregated API came to on `/metrics`.
+    #[must_use]
+    pub fn with_access_report(self, report: Option<AccessReport>) -> Self {
+        self.changed(|shared| shared.access = report)
+    }
+
     fn changed(self, change: impl FnOnce(&mut Shared)) -> Self {
         let mut shared = Arc::unwrap_or_clone(self.0);
         change(&mut shared);
@@ -63,6 +80,14 @@ impl ServeState {
     /// The handle that ends readiness.
     pub fn readiness(&self) -> &Readiness {
         &self.0.readiness
+    }
+
+    pub(super) fn checks(&self) -> &[Check] {
+        &self.0.checks
+    }
+
+    pub(super) fn access(&self) -> Option<&AccessReport> {
+        self.0.access.as_ref()
     }
 
     pub(super) fn now_seconds(&self) -> f64 {

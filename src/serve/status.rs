@@ -1,5 +1,7 @@
 //! Kubernetes `Status` errors and how JSON bodies are written to Kubernetes clients.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -29,9 +31,11 @@ pub struct Empty {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<&'static str>,
+    name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<&'static str>,
+    group: Option<Cow<'static, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     causes: Vec<Cause>,
 }
@@ -77,7 +81,7 @@ impl Status {
 
     /// 405: nothing can be watched.
     pub fn watch_not_supported(group: &'static str) -> Self {
-        let details = Details { group: Some(group), kind: Some("*"), causes: Vec::new() };
+        let details = Details { group: Some(group.into()), kind: Some("*".into()), ..Details::default() };
         let message = format!("watch is not supported on resources of kind \"*.{group}\"");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message, Some(details))
     }
@@ -91,7 +95,12 @@ impl Status {
     pub fn forbidden_option(field: &'static str, why: &str) -> Self {
         let cause = Cause { reason: "FieldValueForbidden", message: format!("Forbidden: {why}"), field };
         let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {field}: {}", cause.message);
-        let details = Details { group: Some("meta.k8s.io"), kind: Some("ListOptions"), causes: vec![cause] };
+        let details = Details {
+            group: Some("meta.k8s.io".into()),
+            kind: Some("ListOptions".into()),
+            causes: vec![cause],
+            ..Details::default()
+        };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message, Some(details))
     }
 
@@ -99,6 +108,29 @@ impl Status {
     pub fn not_acceptable(offered: &str) -> Self {
         let message = format!("only the following media types are accepted: {offered}");
         Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message, None)
+    }
+
+    /// 401: no credential of the request is accepted.
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized".to_owned(), None)
+    }
+
+    /// 403: the caller may not do this. Empty parts are left out of the details.
+    pub fn forbidden(message: String, group: &str, kind: &str, name: &str) -> Self {
+        let part = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let details = Details {
+            name: part(name),
+            group: part(group).map(Cow::Owned),
+            kind: part(kind).map(Cow::Owned),
+            causes: Vec::new(),
+        };
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message, Some(details))
+    }
+
+    /// 504: the request took too long.
+    pub fn timeout() -> Self {
+        let message = "Timeout: request did not complete within the allotted timeout".to_owned();
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message, Some(Details::default()))
     }
 
     /// 503: there is no number that may be given now.

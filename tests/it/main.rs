@@ -1,5 +1,6 @@
 //! The one integration binary; a file per subject.
 
+mod cluster_trust; // the cluster's trust and reviews: followed, kept, asked with patience
 mod decide; // the pure function: repeats, holds, keeps limits, survives nonsense
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod fake_kube; // a kube-apiserver for tests
@@ -17,6 +18,9 @@ mod prometheus_live; // a real Prometheus: same plan as by direct scrape, querie
 mod prometheus_plan; // the dry run against a Prometheus that does not answer
 mod prometheus_stage; // a fleet in wall-clock time, a Prometheus and the daemon
 mod prometheus_support; // starts and stops a Prometheus
+mod serve_auth; // who it is: front proxy, certificates, tokens, nobody
+mod serve_auth_access; // may they: questions, what is remembered, refusals, limits
+mod serve_auth_support; // certificates and a cluster's answers for the tests of authentication
 mod serve_external; // the external metrics API: discovery, data path, errors
 mod serve_json; // health and the JSON API
 mod serve_metrics; // the daemon's own metrics

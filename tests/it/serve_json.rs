@@ -145,7 +145,8 @@ async fn the_two_listeners_have_their_own_paths() {
         let request = Request::get(path).body(Body::empty()).unwrap();
         router.oneshot(request).await.unwrap().status().as_u16()
     };
-    let (api, web) = (poolwright::serve::api_router, poolwright::serve::web_router);
+    let api = |state| poolwright::serve::api_router(state, &poolwright::serve::Access::open());
+    let web = poolwright::serve::web_router;
     for (path, on_api, on_web) in [
         ("/apis", 200, 404),
         ("/version", 200, 404),

@@ -1,5 +1,7 @@
 //! `poolwright serve`: the daemon.
 
+mod api;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::api::ApiArgs;
 use super::kubernetes::KubernetesArgs;
 use super::source::SourceArgs;
 use super::{Exit, load_policy};
@@ -29,7 +32,10 @@ pub struct ServeArgs {
     source: SourceArgs,
     #[command(flatten)]
     kubernetes: KubernetesArgs,
-    /// Address of all interfaces. There is no authentication yet: keep it on loopback or behind a proxy.
+    #[command(flatten)]
+    api: ApiArgs,
+    /// Address of everything that has no listener of its own. Nobody is authenticated there: keep it on loopback
+    /// or behind a proxy.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// PEM file of the serving certificate; read again when it changes.
@@ -77,6 +83,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     }
     let cluster = args.kubernetes.client().await?;
     let tls = tls(&args)?;
+    let api = args.api.open(cluster.as_ref(), None)?;
     let socket =
         std::net::TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     socket.set_nonblocking(true)?;
@@ -95,15 +102,25 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         store,
         journal,
     });
-    announce(&args, tls.is_some(), socket.local_addr()?);
-    let serving =
+    announce(&args, tls.is_some(), api.is_some(), socket.local_addr()?);
+    let mut serving =
         ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
+    if let Some(api) = &api {
+        api.announce()?;
+        serving = api.settle(serving);
+    }
     let readiness = serving.readiness().clone();
-    let listener = Listener { socket, router: crate::serve::router(serving), tls };
+    let listeners = match api {
+        None => vec![Listener { socket, router: crate::serve::router(serving), tls }],
+        Some(api) => {
+            let web = Listener { socket, router: crate::serve::web_router(serving.clone()), tls };
+            vec![web, api.listener(serving)]
+        }
+    };
     let stop = CancellationToken::new();
     let mut control = tokio::spawn(control_loop(daemon, args.history.seconds(), interval, stop.clone()));
     let times = StopTimes { drain: args.drain.to_std(), grace: StdDuration::from_secs(10) };
-    let web = crate::serve::run(vec![listener], readiness, stop.clone().cancelled_owned(), times);
+    let web = crate::serve::run(listeners, readiness, stop.clone().cancelled_owned(), times);
     tokio::pin!(web);
     let exit = tokio::select! {
         result = stopped() => { result?; Exit::Done }
@@ -146,12 +163,10 @@ fn load_state(store: &StateStore) -> State {
     }
 }
 
-fn announce(args: &ServeArgs, tls: bool, address: SocketAddr) {
+fn announce(args: &ServeArgs, tls: bool, own_api: bool, address: SocketAddr) {
     let scheme = if tls { "https" } else { "http" };
-    eprintln!(
-        "poolwright {} serves {scheme}://{address}/ (page, JSON, /metrics, external metrics)",
-        env!("CARGO_PKG_VERSION")
-    );
+    let what = if own_api { "page, JSON, /metrics" } else { "page, JSON, /metrics, external metrics" };
+    eprintln!("poolwright {} serves {scheme}://{address}/ ({what})", env!("CARGO_PKG_VERSION"));
     if address.ip().is_loopback() {
         eprintln!("listening on loopback only; requests are not authenticated");
     } else {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum_server::tls_rustls::RustlsConfig;
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -34,7 +34,7 @@ pub enum TlsError {
 /// TLS settings of one listener; clones share the certificate.
 #[derive(Clone)]
 pub struct Tls {
-    config: RustlsConfig,
+    config: Arc<ArcSwap<ServerConfig>>,
     source: Arc<Source>,
     clients: ClientCertificates,
     /// Hash of the content that was last tried.
@@ -71,7 +71,7 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let (certificate, key) = (certificate.into(), key.into());
         let contents = Contents::read(&certificate, &key, &clients)?;
-        let config = RustlsConfig::from_config(contents.build(&certificate, &key, &clients)?);
+        let config = Arc::new(ArcSwap::new(contents.build(&certificate, &key, &clients)?));
         let last_tried = Arc::new(Mutex::new(contents.hash()));
         Ok(Self { config, source: Arc::new(Source::Files { certificate, key }), clients, last_tried })
     }
@@ -83,7 +83,7 @@ impl Tls {
     pub fn from_pem(chain: &[u8], key: &[u8], clients: ClientCertificates) -> Result<Self, TlsError> {
         let contents = Contents { chain: chain.to_vec(), key: key.to_vec(), authorities: clients.content()? };
         let (certificate_place, key_place) = Contents::places();
-        let config = RustlsConfig::from_config(contents.build(certificate_place, key_place, &clients)?);
+        let config = Arc::new(ArcSwap::new(contents.build(certificate_place, key_place, &clients)?));
         let last_tried = Arc::new(Mutex::new(contents.hash()));
         Ok(Self { config, source: Arc::new(Source::Memory), clients, last_tried })
     }
@@ -136,12 +136,13 @@ impl Tls {
             return Ok(false);
         }
         *last_tried = hash;
-        self.config.reload_from_config(contents.build(certificate, key, &self.clients)?);
+        self.config.store(contents.build(certificate, key, &self.clients)?);
         Ok(true)
     }
 
-    pub(super) fn config(&self) -> RustlsConfig {
-        self.config.clone()
+    /// What the next handshake uses.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
     }
 }
 
