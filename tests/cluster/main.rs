@@ -5,6 +5,7 @@
 //! the order below, and it stops when the last of them has ended, whatever happened. Arguments are parts of
 //! test names: `cargo test --test cluster follow`.
 
+mod access;
 mod aggregation;
 mod follow;
 mod harness;
@@ -38,6 +39,8 @@ const TESTS: &[Test] = &[
     test!(aggregation::kubectl_reads_a_value_as_json),
     test!(aggregation::kubectl_is_refused_as_kubernetes_refuses),
     test!(aggregation::a_namespace_can_be_deleted),
+    test!(access::rights_decide_who_reads_values),
+    test!(access::discovery_is_for_all_and_health_for_everybody),
     test!(follow::a_deployment_follows_exactly),
     test!(follow::value_targets_do_not_follow),
     test!(table::every_step_counts_at_tolerance_zero),

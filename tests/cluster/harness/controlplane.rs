@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::Request;
 use kube::Client;
 use poolwright::cluster::{Connection, connect};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::pki::{Authority, Pair, service_account_key};
@@ -26,6 +26,7 @@ pub struct ControlPlane {
     etcd: Process,
     apiserver_args: Vec<String>,
     programs: PathBuf,
+    port: u16,
     pub authority: Authority,
     folder: TempDir,
 }
@@ -43,7 +44,8 @@ impl ControlPlane {
             ("plain", "plain-user", None),
         ] {
             let pair = authority.client(name, user, group);
-            write_kubeconfig(&place.join(format!("{name}.kubeconfig")), port, &authority, &pair);
+            let user = json!({"client-certificate": pair.certificate, "client-key": pair.key});
+            write_kubeconfig(&place.join(format!("{name}.kubeconfig")), port, &authority, &user);
         }
         let tokens = service_account_key(place);
         let etcd_port = free_port();
@@ -55,7 +57,7 @@ impl ControlPlane {
         wait_ready(&client(&admin).await, &mut [&mut etcd, &mut apiserver]).await;
         // It gives up when there is no kube-apiserver within ten seconds.
         let controllers = start_controllers(programs, place, &authority, &tokens);
-        Self { apiserver, controllers, etcd, apiserver_args, programs: programs.to_owned(), authority, folder }
+        Self { apiserver, controllers, etcd, apiserver_args, programs: programs.to_owned(), port, authority, folder }
     }
 
     pub fn folder(&self) -> &Path {
@@ -69,6 +71,13 @@ impl ControlPlane {
     /// Of a user without any right beyond those of every authenticated one.
     pub fn plain_kubeconfig(&self) -> PathBuf {
         self.folder().join("plain.kubeconfig")
+    }
+
+    /// Write a kubeconfig of whom this token is.
+    pub fn kubeconfig_with_token(&self, name: &str, token: &str) -> PathBuf {
+        let path = self.folder().join(format!("{name}.kubeconfig"));
+        write_kubeconfig(&path, self.port, &self.authority, &json!({"token": token}));
+        path
     }
 
     /// A client with all rights.
@@ -110,7 +119,7 @@ async fn wait_ready(client: &Client, processes: &mut [&mut Process]) {
     .await;
 }
 
-fn write_kubeconfig(path: &Path, port: u16, authority: &Authority, user: &Pair) {
+fn write_kubeconfig(path: &Path, port: u16, authority: &Authority, user: &Value) {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -118,7 +127,7 @@ fn write_kubeconfig(path: &Path, port: u16, authority: &Authority, user: &Pair) 
             "server": format!("https://127.0.0.1:{port}"),
             "certificate-authority": authority.certificate(),
         }}],
-        "users": [{"name": "test", "user": {"client-certificate": user.certificate, "client-key": user.key}}],
+        "users": [{"name": "test", "user": user}],
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         "current-context": "test",
     });

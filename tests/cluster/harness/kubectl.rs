@@ -40,6 +40,11 @@ impl Kubectl {
         said.out
     }
 
+    /// A token of a service account.
+    pub fn token(&self, namespace: &str, account: &str) -> String {
+        self.ok(&["create", "token", account, "--namespace", namespace, "--duration=24h"]).trim().to_owned()
+    }
+
     /// Apply this YAML; panics if that fails or warns.
     pub fn apply(&self, yaml: &str) {
         let mut child = self

@@ -13,6 +13,8 @@ pub mod recorder;
 pub mod scalable;
 pub mod wait;
 
+use std::path::PathBuf;
+
 use assets::Assets;
 use controlplane::ControlPlane;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
@@ -43,7 +45,7 @@ impl World {
         let client = plane.client().await;
         let kubectl = Kubectl::new(&assets.controlplane, plane.folder(), &plane.admin_kubeconfig());
         let kubelet = Kubelet::start(client.clone()).await;
-        let server = Server::start();
+        let server = Server::start(identity(&kubectl, &plane));
         let world = Self { server, kubectl, client, assets, _kubelet: kubelet, plane };
         world.register();
         world
@@ -55,10 +57,6 @@ impl World {
         let (port, authority) = (self.server.api_port, self.server.ca_bundle());
         self.kubectl.apply(&format!(
             r#"
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {NAMESPACE}}}
----
 apiVersion: v1
 kind: Service
 metadata: {{name: {SERVICE}, namespace: {NAMESPACE}}}
@@ -116,4 +114,33 @@ spec:
     pub fn keep_logs(&self) {
         println!("logs of the control plane are kept in {}", self.plane.keep_logs().display());
     }
+}
+
+/// The service account of the daemon with the rights that an aggregated API needs, and no others; a kubeconfig
+/// that is it.
+fn identity(kubectl: &Kubectl, plane: &ControlPlane) -> PathBuf {
+    kubectl.apply(&format!(
+        r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {SERVICE}, namespace: {NAMESPACE}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: poolwright-auth-delegator}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:auth-delegator"}}
+subjects: [{{kind: ServiceAccount, name: {SERVICE}, namespace: {NAMESPACE}}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: poolwright-auth-reader, namespace: kube-system}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: extension-apiserver-authentication-reader}}
+subjects: [{{kind: ServiceAccount, name: {SERVICE}, namespace: {NAMESPACE}}}]
+"#
+    ));
+    plane.kubeconfig_with_token("daemon", &kubectl.token(NAMESPACE, SERVICE))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,13 +11,17 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::map_request;
 use k8s_openapi::ByteString;
+use poolwright::cluster::{ClusterReviews, ClusterTrust, Connection, Patience, connect};
 use poolwright::control::{
     Binding, Clock, Decision, Latency, PoolDecision, Published, SolveReport, SystemClock,
 };
 use poolwright::observe::Quality;
 use poolwright::perf::Evidence;
 use poolwright::policy::Mode;
-use poolwright::serve::{ClientCertificates, Listener, ServeState, StopTimes, Tls, api_router, run, web_router};
+use poolwright::serve::auth::Limits;
+use poolwright::serve::{
+    Access, ClientCertificates, Listener, ServeState, StopTimes, Tls, api_router, run, web_router,
+};
 use tokio::runtime::{Builder, Runtime};
 
 use super::process::free_port;
@@ -45,14 +50,17 @@ pub struct Server {
     said: BTreeMap<(String, String), Say>,
     reads: Reads,
     tls: Tls,
+    /// Who it is towards the cluster.
+    kubeconfig: PathBuf,
     /// `None` while it is killed.
     runtime: Option<Runtime>,
 }
 
 impl Server {
-    pub fn start() -> Self {
+    /// Serve with the checks that the cluster makes, asking it as the user of this kubeconfig.
+    pub fn start(kubeconfig: PathBuf) -> Self {
         let host = format!("{SERVICE}.{NAMESPACE}.svc");
-        let tls = Tls::self_signed(&[host], ClientCertificates::Ignored).expect("a certificate can be made");
+        let tls = Tls::self_signed(&[host], ClientCertificates::Unjudged).expect("a certificate can be made");
         let mut server = Self {
             api_port: free_port(),
             web_port: free_port(),
@@ -60,6 +68,7 @@ impl Server {
             said: BTreeMap::new(),
             reads: Reads::default(),
             tls,
+            kubeconfig,
             runtime: None,
         };
         server.restart();
@@ -68,9 +77,13 @@ impl Server {
 
     /// What the APIService needs to trust it, base64 of PEM.
     pub fn ca_bundle(&self) -> String {
-        let pem = self.tls.certificate_pem().expect("the certificate is self-signed");
-        let text = serde_json::to_value(ByteString(pem.as_bytes().to_vec())).expect("bytes can be written");
+        let text = serde_json::to_value(ByteString(self.certificate_pem().as_bytes().to_vec())).expect("bytes can be written");
         text.as_str().expect("bytes are written as a string").to_owned()
+    }
+
+    /// The same certificate as PEM.
+    pub fn certificate_pem(&self) -> &str {
+        self.tls.certificate_pem().expect("the certificate is self-signed")
     }
 
     /// Say this of a pool from now on; all else stays as it is.
@@ -106,16 +119,24 @@ impl Server {
 
     /// Serve (again) at the same ports, with the same certificate and what was said last.
     pub fn restart(&mut self) {
-        let state = ServeState::new(self.published.clone(), Arc::new(SystemClock));
-        let readiness = state.readiness().clone();
-        let api = counted(api_router(state.clone()), self.reads.clone());
-        let listeners = vec![
-            Listener { socket: bind(self.api_port), router: api, tls: Some(self.tls.clone()) },
-            Listener { socket: bind(self.web_port), router: web_router(state), tls: None },
-        ];
+        let (api, web) = (bind(self.api_port), bind(self.web_port));
+        let (published, reads, tls) = (self.published.clone(), self.reads.clone(), self.tls.clone());
+        let kubeconfig = self.kubeconfig.clone();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let times = StopTimes { drain: Duration::ZERO, grace: Duration::from_secs(1) };
-        runtime.spawn(run(listeners, readiness, std::future::pending(), times));
+        // The client of the cluster is made in there, so that it ends with the rest.
+        runtime.spawn(async move {
+            let trust = Arc::new(ClusterTrust::default());
+            let access = delegated(kubeconfig, trust.clone()).await;
+            let state = ServeState::new(published, Arc::new(SystemClock));
+            let state = state.with_check("authentication-trust", move || trust.health());
+            let readiness = state.readiness().clone();
+            let listeners = vec![
+                Listener { socket: api, router: counted(api_router(state.clone(), &access), reads), tls: Some(tls) },
+                Listener { socket: web, router: web_router(state), tls: None },
+            ];
+            let times = StopTimes { drain: Duration::ZERO, grace: Duration::from_secs(1) };
+            run(listeners, readiness, std::future::pending(), times).await
+        });
         self.runtime = Some(runtime);
     }
 }
@@ -124,6 +145,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The cluster says who is who and who may do what.
+async fn delegated(kubeconfig: PathBuf, trust: Arc<ClusterTrust>) -> Access {
+    let connection = Connection::Kubeconfig { file: Some(kubeconfig), context: None };
+    let client = connect(&connection).await.expect("the harness wrote the kubeconfig");
+    let following = client.clone();
+    let followed = trust.clone();
+    tokio::spawn(async move { followed.follow(following).await });
+    let reviews = Arc::new(ClusterReviews::new(client, Patience::default()));
+    Access::delegated(trust, reviews, Arc::new(SystemClock), Limits::default())
 }
 
 fn bind(port: u16) -> TcpListener {
