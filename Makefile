@@ -28,8 +28,9 @@ lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/deny
 
-schema: toolchain ## Write generated files again: the JSON Schema of policies, expected texts of tests.
+generated: toolchain ## Write generated files again: the JSON Schema of policies, manifests/, expected texts of tests.
 	POOLWRIGHT_UPDATE_EXPECTED=1 $(CARGO) test --locked --test it policy
+	POOLWRIGHT_UPDATE_EXPECTED=1 $(CARGO) test --locked --test it manifests_files
 
 bench: toolchain ## Time one tick of a 200-pool fleet, room by room, and the memory of the demo.
 	$(CARGO) bench --locked --bench tick
@@ -42,4 +43,4 @@ toolchain: ## Check for what a build needs and install what is missing.
 help: ## List the commands.
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test lint schema bench toolchain help
+.PHONY: run build test cluster-test lint generated bench toolchain help

@@ -5,6 +5,7 @@
 
 mod demo;
 mod kubernetes;
+mod manifests;
 mod plan;
 mod policy;
 mod serve;
@@ -68,6 +69,8 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// The daemon: decide every interval and publish.
     Serve(serve::ServeArgs),
+    /// Print what to apply to a cluster: the daemon, its rights, an HPA or ScaledObject for every pool.
+    Manifests(manifests::ManifestsArgs),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// Print a completion script for a shell.
@@ -110,6 +113,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Demo(args) => runtime()?.block_on(demo::run(args)),
         Verb::Plan(args) => runtime()?.block_on(plan::run(args)),
         Verb::Serve(args) => runtime()?.block_on(serve::run(args)),
+        Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),
         Verb::Policy(args) => policy::run(&args),
         Verb::Completions { shell } => {
             let mut script = vec![];

@@ -7,6 +7,7 @@
 
 mod client;
 mod identity;
+pub mod manifests;
 mod reviews;
 mod trust;
 

@@ -22,6 +22,27 @@ pub fn load(path: &Path) -> Result<Policy, PolicyErrors> {
     resolve(&read_stable(path))
 }
 
+/// The texts that make up a policy, profiles included, by their path below its folder.
+///
+/// # Errors
+/// The first file that cannot be read, and why.
+pub fn files(path: &Path) -> Result<BTreeMap<String, String>, String> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or_else(|| Path::new("")) };
+    let Texts { documents, profiles } = read_stable(path);
+    let below = |name: &str| {
+        let path = Path::new(name);
+        path.strip_prefix(folder).unwrap_or(path).display().to_string()
+    };
+    documents
+        .into_iter()
+        .chain(profiles)
+        .map(|(name, text)| match text {
+            Ok(text) => Ok((below(&name), text)),
+            Err(error) => Err(format!("{name}: {error}")),
+        })
+        .collect()
+}
+
 /// Resolves a policy from one text; `name` stands for the file in messages. Profile files are looked for
 /// beside that name.
 ///

@@ -18,7 +18,7 @@ pub mod selector;
 mod shape;
 pub mod units;
 
-pub use load::{Watcher, from_text, load};
+pub use load::{Watcher, files, from_text, load};
 pub use problem::{PolicyErrors, Problem};
 pub use report::{check_report, json_schema};
 pub use resolved::{Accelerator, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass};

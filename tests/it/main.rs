@@ -5,6 +5,10 @@ mod decide; // the pure function: repeats, holds, keeps limits, survives nonsens
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod fake_kube; // a kube-apiserver for tests
 mod house; // rules of the house that a compiler does not check
+mod manifests_files; // the folder manifests/: what the verb prints
+mod manifests_follow; // rendered HPAs reach every number in one sync
+mod manifests_objects; // rendered objects: known fields, names, versions, rights
+mod manifests_program; // the verb as a program
 mod observe_assemble; // judgement over readings
 mod observe_dialect; // real metrics pages, read completely
 mod observe_fake_prometheus; // a Prometheus for tests

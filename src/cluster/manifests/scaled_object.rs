@@ -1,0 +1,102 @@
+//! KEDA's objects: ScaledObject and TriggerAuthentication.
+
+use serde_json::{Value, json};
+
+use super::pools::{behavior, metadata, target, tolerance_note};
+use super::{Follower, Manifest, Options};
+use crate::policy::Pool;
+
+/// Seconds between two polls of KEDA.
+const POLL_SECONDS: u32 = 15;
+
+/// Seconds without activity before KEDA scales to 0: one poll, as poolwright has waited already.
+const COOLDOWN_SECONDS: u32 = 15;
+
+pub fn scaled_object(pool: &Pool, options: &Options) -> Manifest {
+    let tolerance = options.kubernetes.has_tolerance() && options.keda.has_tolerance();
+    let object = json!({
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": metadata(pool),
+        "spec": {
+            "scaleTargetRef": target(pool),
+            "minReplicaCount": pool.min,
+            "maxReplicaCount": pool.max,
+            "pollingInterval": POLL_SECONDS,
+            "cooldownPeriod": COOLDOWN_SECONDS,
+            "advanced": {
+                "restoreToOriginalReplicaCount": false,
+                "horizontalPodAutoscalerConfig": {"behavior": behavior(pool, tolerance)},
+            },
+            "triggers": [trigger(pool, options)],
+        },
+    });
+    let manifest = Manifest::new(object).note(
+        "No fallback on purpose: without it an error holds the replicas; with it an outage wakes targets that \
+         are at 0. restoreToOriginalReplicaCount is false: removing this object leaves the replicas as they are.",
+    );
+    let manifest = match tolerance_note(options) {
+        Some(note) => manifest.note(note),
+        None => manifest,
+    };
+    if options.kubernetes.has_tolerance() && !options.keda.has_tolerance() {
+        let version = options.keda;
+        let note = format!(
+            "KEDA {version} cannot pass a tolerance on (from 2.18): differences of up to 10 % are not followed."
+        );
+        return manifest.note(note);
+    }
+    manifest
+}
+
+fn trigger(pool: &Pool, options: &Options) -> Value {
+    let namespace = &options.identity.namespace;
+    if options.follower == Follower::MetricsApi {
+        let service = options.name();
+        let path = format!("v1/namespaces/{}/pools/{}", pool.namespace, pool.name);
+        return json!({
+            "type": "metrics-api",
+            "metricType": "AverageValue",
+            "metadata": {
+                "url": format!("http://{service}.{namespace}.svc:8080/{path}"),
+                "valueLocation": "desired_replicas",
+                "targetValue": "1",
+                "activationTargetValue": "0",
+            },
+        });
+    }
+    let address = format!("{}.{namespace}.svc:9443", options.named("keda"));
+    if !options.keda_tls {
+        return json!({
+            "type": "external-push",
+            "metricType": "AverageValue",
+            "metadata": {"scalerAddress": address, "pool": pool.name},
+        });
+    }
+    json!({
+        "type": "external-push",
+        "metricType": "AverageValue",
+        "metadata": {"scalerAddress": address, "enableTLS": "true", "pool": pool.name},
+        "authenticationRef": {"name": options.name()},
+    })
+}
+
+/// KEDA's client certificate for the pools of one namespace.
+pub fn authentication(namespace: &str, options: &Options) -> Manifest {
+    let secret = options.named("keda-client");
+    let from = |parameter: &str, key: &str| json!({"parameter": parameter, "name": secret, "key": key});
+    let object = json!({
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": options.metadata(options.name(), Some(namespace)),
+        "spec": {"secretTargetRef": [
+            from("caCert", "ca.crt"),
+            from("tlsClientCert", "tls.crt"),
+            from("tlsClientKey", "tls.key"),
+        ]},
+    });
+    Manifest::new(object).note(format!(
+        "Needs the Secret {secret} in this namespace, with ca.crt, tls.crt and tls.key: scripts/keda-certificates \
+         makes it."
+    ))
+}
