@@ -42,7 +42,9 @@ impl ClusterTrust {
         match (self.current().is_some(), self.is_confirmed()) {
             (false, _) => Health::Failed,
             (true, true) => Health::Good,
-            (true, false) => Health::Worrying("the cluster's authentication settings cannot be read, older ones are kept"),
+            (true, false) => {
+                Health::Worrying("the cluster's authentication settings cannot be read, older ones are kept")
+            }
         }
     }
 

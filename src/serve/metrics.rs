@@ -122,7 +122,8 @@ fn daemon(page: &mut Page<'_>, published: &Published, now_seconds: f64, ready: b
 fn access(page: &mut Page<'_>, numbers: &AccessNumbers) -> fmt::Result {
     let help = "Requests to the aggregated API by how their caller was identified; refused ones got 401.";
     page.counters("poolwright_api_authentications", help, "result", &numbers.authentications)?;
-    let help = "Requests to the aggregated API by whether they are allowed; failed ones had no answer from the cluster.";
+    let help =
+        "Requests to the aggregated API by whether they are allowed; failed ones had no answer from the cluster.";
     page.counters("poolwright_api_authorizations", help, "result", &numbers.authorizations)?;
     let help = "Requests to the aggregated API refused with 429 for lack of a place.";
     page.counter("poolwright_api_throttled_requests", help, numbers.throttled)?;

@@ -14,7 +14,8 @@ use crate::harness::wait::until_equal;
 /// A ScaledObject on the JSON endpoint of the pool of its own name.
 fn scaled_object(world: &World, namespace: &str, name: &str) -> String {
     let port = world.server.web_port;
-    let rules = r#"{tolerance: "0", stabilizationWindowSeconds: 0, policies: [{type: Pods, value: 30, periodSeconds: 1}]}"#;
+    let rules =
+        r#"{tolerance: "0", stabilizationWindowSeconds: 0, policies: [{type: Pods, value: 30, periodSeconds: 1}]}"#;
     format!(
         r#"
 apiVersion: keda.sh/v1alpha1
@@ -44,8 +45,7 @@ pub async fn keda_serves_its_own_metrics_beside_ours(world: &mut World) {
     world.namespace(namespace);
     world.deployment(namespace, name, 1);
     world.server.say(namespace, name, Say::Number(1));
-    let recorder =
-        Recorder::start(&world.client, &ApiResource::erase::<Deployment>(&()), namespace, name).await;
+    let recorder = Recorder::start(&world.client, &ApiResource::erase::<Deployment>(&()), namespace, name).await;
     world.kubectl.apply(&scaled_object(world, namespace, name));
     for wanted in [7, 21, 20, 0, 3] {
         world.server.say(namespace, name, Say::Number(wanted));

@@ -12,6 +12,7 @@ mod harness;
 mod hold;
 mod keda;
 mod outage;
+mod shipped;
 mod table;
 
 use std::panic::AssertUnwindSafe;
@@ -49,6 +50,8 @@ const TESTS: &[Test] = &[
     test!(table::surge_pods_do_not_count_at_tolerance_zero),
     test!(hold::errors_and_empty_lists_hold_for_forty_syncs),
     test!(hold::a_stale_decision_holds),
+    test!(shipped::the_shipped_objects_are_accepted_and_followed),
+    test!(shipped::the_shipped_objects_for_keda_are_accepted),
     test!(outage::a_killed_daemon_holds_and_recovers),
     test!(outage::a_restarted_apiserver_needs_no_help),
     test!(keda::keda_serves_its_own_metrics_beside_ours),
@@ -97,7 +100,12 @@ async fn run(assets: Assets, chosen: &[&Test]) -> ExitCode {
             }
         }
     }
-    println!("{} passed, {} failed in {:.0} s", chosen.len() - failed.len(), failed.len(), start.elapsed().as_secs_f64());
+    println!(
+        "{} passed, {} failed in {:.0} s",
+        chosen.len() - failed.len(),
+        failed.len(),
+        start.elapsed().as_secs_f64()
+    );
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -25,8 +25,7 @@ const NAME: &str = "extension-apiserver-authentication";
 const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
-const QUICK: Patience =
-    Patience { limit: Duration::from_secs(30), tries: 5, pause: Duration::from_millis(1) };
+const QUICK: Patience = Patience { limit: Duration::from_secs(30), tries: 5, pause: Duration::from_millis(1) };
 
 fn put(kube: &FakeKube, data: &BTreeMap<String, String>) {
     let metadata = json!({"name": NAME, "namespace": "kube-system"});
@@ -224,7 +223,8 @@ async fn tokens_are_in_no_log_at_any_level() {
     let daemon = Daemon::new(decision());
     let router = api_router(daemon.state.clone(), &access);
     let accepted = json!({"authenticated": true, "user": {"username": "sa"}});
-    let answers = [Ok(accepted), Ok(json!({"authenticated": "nonsense"})), Ok(json!({})), Err(StatusCode::INTERNAL_SERVER_ERROR)];
+    let answers =
+        [Ok(accepted), Ok(json!({"authenticated": "nonsense"})), Ok(json!({})), Err(StatusCode::INTERNAL_SERVER_ERROR)];
     for (round, answer) in answers.into_iter().enumerate() {
         clock.set(AT + 100.0 * round as f64);
         kube.review(TOKEN_REVIEWS, move |_| answer.clone());

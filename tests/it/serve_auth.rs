@@ -27,7 +27,8 @@ async fn health_is_free_and_what_is_below_it_is_not() {
     let api = Api::new();
     let stranger = Ca::new("somebody").client("stranger", "");
     for path in ["/healthz", "/livez", "/readyz"] {
-        for ask in [Ask::get(path), Ask::get(path).with(&stranger), Ask::get(path).header("authorization", "Bearer x")] {
+        for ask in [Ask::get(path), Ask::get(path).with(&stranger), Ask::get(path).header("authorization", "Bearer x")]
+        {
             let answer = api.send(ask).await;
             assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "ok"));
             assert_eq!(answer.header("x-content-type-options"), "nosniff");
@@ -239,7 +240,8 @@ async fn tokens_are_reviewed_once_and_errors_are_not_remembered() {
 #[tokio::test]
 async fn methods_are_judged_after_the_caller() {
     let api = Api::new();
-    for (method, verb) in [("HEAD", "list"), ("POST", "create"), ("PUT", "update"), ("PATCH", "patch"), ("OPTIONS", "")] {
+    for (method, verb) in [("HEAD", "list"), ("POST", "create"), ("PUT", "update"), ("PATCH", "patch"), ("OPTIONS", "")]
+    {
         let method: Method = method.parse().unwrap();
         let anonymous = api.send(Ask::get(&values()).method(method.clone())).await;
         assert_eq!(anonymous.status.as_u16(), 403, "{method}");
@@ -262,7 +264,8 @@ async fn shapes_of_certificates() {
         let key = rcgen::KeyPair::generate().unwrap().into();
         Arc::new(Shown { chain: vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()], key })
     };
-    let proxy = Ask::get(EM).with(&shown(include_str!("../fixtures/certificates/proxy.crt"))).header("x-remote-user", HPA);
+    let proxy =
+        Ask::get(EM).with(&shown(include_str!("../fixtures/certificates/proxy.crt"))).header("x-remote-user", HPA);
     assert_eq!(api.send(proxy).await.status.as_u16(), 200);
     let several = Ask::get(EM).with(&shown(include_str!("../fixtures/certificates/multi.crt")));
     assert_eq!(api.send(several).await.status.as_u16(), 200);

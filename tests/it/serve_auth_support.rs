@@ -118,7 +118,10 @@ impl FakeReviews {
         *self.token_answer.lock().unwrap() = Box::new(answer);
     }
 
-    pub fn answer_access(&self, answer: impl Fn(&AccessQuestion) -> Result<AccessVerdict, ReviewError> + Send + 'static) {
+    pub fn answer_access(
+        &self,
+        answer: impl Fn(&AccessQuestion) -> Result<AccessVerdict, ReviewError> + Send + 'static,
+    ) {
         *self.access_answer.lock().unwrap() = Box::new(answer);
     }
 

@@ -65,7 +65,11 @@ impl PeerCertificates {
             authorities.verify(&self.chain, now)?;
             let subject = subject.as_ref().map_err(Clone::clone)?;
             let allowed = trust.allowed_names.is_empty() || trust.allowed_names.contains(&subject.name);
-            if allowed { Ok(()) } else { Err(format!("the name {:?} is not in requestheader-allowed-names", subject.name)) }
+            if allowed {
+                Ok(())
+            } else {
+                Err(format!("the name {:?} is not in requestheader-allowed-names", subject.name))
+            }
         });
         let client = trust.clients.as_ref().and_then(|authorities| {
             let verdict = authorities.verify(&self.chain, now).and_then(|()| subject.clone());

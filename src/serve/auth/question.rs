@@ -129,7 +129,10 @@ mod tests {
         match Action::of(&method, path, query).unwrap() {
             Action::Path { verb, path } => format!("{verb} {path}"),
             Action::Resource(r) => {
-                format!("{} {}/{} {}|{}|{}|{}", r.verb, r.group, r.version, r.namespace, r.resource, r.subresource, r.name)
+                format!(
+                    "{} {}/{} {}|{}|{}|{}",
+                    r.verb, r.group, r.version, r.namespace, r.resource, r.subresource, r.name
+                )
             }
         }
     }
@@ -141,7 +144,12 @@ mod tests {
             (Method::GET, format!("{BASE}/namespaces/n/m"), "", format!("list {group} n|m||")),
             (Method::HEAD, format!("{BASE}/namespaces/n/m/"), "watch=0", format!("list {group} n|m||")),
             (Method::GET, format!("{BASE}/namespaces/n/m"), "watch=true", format!("watch {group} n|m||")),
-            (Method::GET, format!("{BASE}/namespaces/n/m"), "fieldSelector=metadata.name%3Dx", format!("list {group} n|m||x")),
+            (
+                Method::GET,
+                format!("{BASE}/namespaces/n/m"),
+                "fieldSelector=metadata.name%3Dx",
+                format!("list {group} n|m||x"),
+            ),
             (Method::GET, format!("{BASE}/namespaces/n/m/x"), "", format!("get {group} n|m||x")),
             (Method::GET, format!("{BASE}/namespaces/n/m%2Fx"), "", format!("get {group} n|m||x")),
             (Method::GET, format!("{BASE}/namespaces/n/a%3Ab"), "", format!("list {group} n|a:b||")),

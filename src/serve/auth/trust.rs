@@ -92,9 +92,15 @@ impl Trust {
     pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, TrustError> {
         let names = |key, usual: &[&str]| names(data, key, usual);
         let headers = HeaderNames {
-            user: header_names("requestheader-username-headers", names("requestheader-username-headers", &["x-remote-user"])?)?,
+            user: header_names(
+                "requestheader-username-headers",
+                names("requestheader-username-headers", &["x-remote-user"])?,
+            )?,
             uid: header_names("requestheader-uid-headers", names("requestheader-uid-headers", &[])?)?,
-            group: header_names("requestheader-group-headers", names("requestheader-group-headers", &["x-remote-group"])?)?,
+            group: header_names(
+                "requestheader-group-headers",
+                names("requestheader-group-headers", &["x-remote-group"])?,
+            )?,
             extra_prefixes: names("requestheader-extra-headers-prefix", &["x-remote-extra-"])?
                 .into_iter()
                 .map(|prefix| prefix.to_ascii_lowercase())
@@ -177,6 +183,7 @@ fn names(data: &BTreeMap<String, String>, key: &'static str, usual: &[&str]) -> 
 }
 
 fn header_names(key: &'static str, names: Vec<String>) -> Result<Vec<HeaderName>, TrustError> {
-    let parse = |name: String| name.parse().map_err(|_| TrustError::Names { key, why: format!("{name:?} is no header") });
+    let parse =
+        |name: String| name.parse().map_err(|_| TrustError::Names { key, why: format!("{name:?} is no header") });
     names.into_iter().map(parse).collect()
 }

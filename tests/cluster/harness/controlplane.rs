@@ -152,8 +152,7 @@ fn start_etcd(programs: &Path, folder: &Path, port: u16) -> Process {
 }
 
 fn apiserver_args(folder: &Path, etcd_port: u16, port: u16, authority: &Authority, tokens: &Pair) -> Vec<String> {
-    let serving =
-        authority.server("kube-apiserver", &["localhost", "kubernetes.default.svc", "127.0.0.1", "10.0.0.1"]);
+    let serving = authority.server("kube-apiserver", &["localhost", "kubernetes.default.svc", "127.0.0.1", "10.0.0.1"]);
     let front = Authority::new(folder, "front-proxy-ca");
     let proxy = front.client("front-proxy-client", "front-proxy-client", None);
     vec![

@@ -4,7 +4,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::{Api, Client};
 
 use super::kubectl::Kubectl;
-use super::wait::{until, SOON};
+use super::wait::{SOON, until};
 
 /// An HPA on the desired replicas of the pool of its own name.
 #[derive(Clone, Copy)]

@@ -46,11 +46,7 @@ fn certificates(world: &World, folder: &Path) -> String {
     let Pair { certificate, key } = world.plane.authority.server("keda", &hosts);
     let place = folder.join("keda");
     std::fs::create_dir(&place).expect("a new folder");
-    for (from, to) in [
-        (certificate, "tls.crt"),
-        (key, "tls.key"),
-        (world.plane.authority.certificate(), "ca.crt"),
-    ] {
+    for (from, to) in [(certificate, "tls.crt"), (key, "tls.key"), (world.plane.authority.certificate(), "ca.crt")] {
         std::fs::copy(from, place.join(to)).expect("certificates can be copied");
     }
     place.display().to_string()

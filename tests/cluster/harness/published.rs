@@ -12,9 +12,7 @@ use axum::extract::Request;
 use axum::middleware::map_request;
 use k8s_openapi::ByteString;
 use poolwright::cluster::{ClusterReviews, ClusterTrust, Connection, Patience, connect};
-use poolwright::control::{
-    Binding, Clock, Decision, Latency, PoolDecision, Published, SolveReport, SystemClock,
-};
+use poolwright::control::{Binding, Clock, Decision, Latency, PoolDecision, Published, SolveReport, SystemClock};
 use poolwright::observe::Quality;
 use poolwright::perf::Evidence;
 use poolwright::policy::Mode;
@@ -77,7 +75,8 @@ impl Server {
 
     /// What the APIService needs to trust it, base64 of PEM.
     pub fn ca_bundle(&self) -> String {
-        let text = serde_json::to_value(ByteString(self.certificate_pem().as_bytes().to_vec())).expect("bytes can be written");
+        let text =
+            serde_json::to_value(ByteString(self.certificate_pem().as_bytes().to_vec())).expect("bytes can be written");
         text.as_str().expect("bytes are written as a string").to_owned()
     }
 
