@@ -1,8 +1,6 @@
 //! A real KEDA beside us. It owns the external metrics API from here on: these tests come last.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::Api;
 use kube::api::ApiResource;
 
 use crate::harness::World;
@@ -54,17 +52,10 @@ pub async fn keda_serves_its_own_metrics_beside_ours(world: &mut World) {
     // KEDA goes from and to zero through one; every other number is exact.
     let seen: Vec<i64> = recorder.seen().into_iter().filter(|n| *n != 1).collect();
     assert_eq!(seen, [7, 21, 20, 0, 3], "{:?}", recorder.seen());
-    assert_eq!(owner(world).await, keda::SERVICE, "nobody took the API from KEDA");
+    assert_eq!(world.owner().await, keda::SERVICE, "nobody took the API from KEDA");
     // And back: whoever removes KEDA registers us again.
     world.kubectl.ok(&["delete", "scaledobject", name, "--namespace", namespace, "--timeout=60s"]);
     world.register();
     until_equal("we serve the API again", "True Passed".to_owned(), async || world.api_service_condition().await).await;
     world.forget_namespace(namespace);
-}
-
-/// The Service that the API is registered for.
-async fn owner(world: &World) -> String {
-    let services: Api<APIService> = Api::all(world.client.clone());
-    let service = services.get("v1beta1.external.metrics.k8s.io").await.expect("it is registered");
-    service.spec.and_then(|s| s.service?.name).unwrap_or_default()
 }

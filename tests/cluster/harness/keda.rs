@@ -1,15 +1,19 @@
 //! A real KEDA: its operator and its metrics adapter, as processes beside the control plane.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::World;
 use super::pki::Pair;
 use super::process::{Process, free_port};
-use super::wait::until_equal;
+use super::wait::until;
 
 pub const NAMESPACE: &str = "keda";
 /// The name that KEDA's own manifests give it; poolwright knows KEDA by it.
 pub const SERVICE: &str = "keda-operator-metrics-apiserver";
+
+/// Both start slowly, and the aggregator looks every half minute.
+const START: Duration = Duration::from_secs(120);
 
 pub struct Keda {
     pub operator: Process,
@@ -30,10 +34,12 @@ impl Keda {
         let adapter = start_adapter(world, &certificates, grpc_port, adapter_port);
         kubectl.apply(&api_service(adapter_port));
         let mut keda = Self { operator, adapter };
-        until_equal("KEDA's adapter serves the API", "True Passed".to_owned(), async || {
+        until("KEDA's adapter serves the API", START, async || {
             keda.operator.check();
             keda.adapter.check();
-            world.api_service_condition().await
+            let seen = world.api_service_condition().await;
+            let ours = world.owner().await != SERVICE;
+            if seen == "True Passed" && !ours { Ok(()) } else { Err(seen) }
         })
         .await;
         keda

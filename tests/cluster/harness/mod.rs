@@ -79,11 +79,21 @@ spec:
 
     /// `status` and `reason` of the registered API's availability, such as `True Passed`.
     pub async fn api_service_condition(&self) -> String {
-        let services: Api<APIService> = Api::all(self.client.clone());
-        let service = services.get("v1beta1.external.metrics.k8s.io").await.ok();
+        let service = self.api_service().await;
         let conditions = service.and_then(|s| s.status?.conditions).unwrap_or_default();
         let available = conditions.into_iter().find(|c| c.type_ == "Available");
         available.map_or_else(String::new, |c| format!("{} {}", c.status, c.reason.unwrap_or_default()))
+    }
+
+    /// The Service that the API is registered for.
+    pub async fn owner(&self) -> String {
+        let service = self.api_service().await.and_then(|s| s.spec?.service?.name);
+        service.unwrap_or_default()
+    }
+
+    async fn api_service(&self) -> Option<APIService> {
+        let services: Api<APIService> = Api::all(self.client.clone());
+        services.get("v1beta1.external.metrics.k8s.io").await.ok()
     }
 
     /// Make a Deployment whose pods are ready at once.
