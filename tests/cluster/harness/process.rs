@@ -15,8 +15,8 @@ const PORTS: std::ops::Range<u16> = 21_000..31_000;
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let width = PORTS.end - PORTS.start;
-    // Two runs at the same time begin at different places.
-    let start = (std::process::id() % u32::from(width)) as u16;
+    // Two runs at the same time begin at different places, far apart also when one follows the other.
+    let start = (std::process::id().wrapping_mul(61) % u32::from(width)) as u16;
     for _ in 0..width {
         let port = PORTS.start + (start + NEXT.fetch_add(1, Ordering::Relaxed) % width) % width;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
