@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 ARGS ?=
+TESTS ?=
 
 ##@ Use
 run: toolchain ## Build and start the demo: a simulated fleet being scaled, in the terminal and on a page. ARGS="--for 60s"
@@ -18,6 +19,9 @@ build: toolchain ## Build the release binary.
 ##@ Develop
 test: toolchain ## All tests a change must pass; no cluster, no Prometheus needed.
 	$(CARGO) test --locked
+
+cluster-test: toolchain ## Tests against a real Kubernetes control plane and KEDA, built from Go modules once; skipped without Go. TESTS="hold"
+	@scripts/cluster-test $(TESTS)
 
 lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
 	$(CARGO) fmt --check
@@ -40,6 +44,6 @@ toolchain: ## Check for what a build needs and install what is missing.
 	@scripts/toolchain
 
 help: ## List the commands.
-	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test lint generated bench bench-serve toolchain help
+.PHONY: run build test cluster-test lint generated bench bench-serve toolchain help

@@ -1,0 +1,87 @@
+//! Without a number to give, an error or an empty list holds what runs.
+
+use std::time::Duration;
+
+use crate::follow::READS_OF_ONE_SYNC;
+use crate::harness::World;
+use crate::harness::controlplane::HPA_SYNC;
+use crate::harness::hpa::{AVERAGE, Hpa, Status};
+use crate::harness::published::Say;
+use crate::harness::recorder::Recorder;
+use crate::harness::scalable::{self, Scalable};
+use crate::harness::wait::until;
+
+const FAILED: &str = "False FailedGetExternalMetric";
+const ACTIVE: &str = "True ValidMetricFound";
+
+/// Make an object of five replicas that follows its pool, and wait until it does.
+pub async fn following(world: &mut World, namespace: &str, name: &str) -> Recorder {
+    scalable::install(&world.kubectl, &world.client).await;
+    world.server.say(namespace, name, Say::Number(5));
+    Scalable::create(&world.client, namespace, name, 5, 5).await;
+    let recorder = Recorder::start(&world.client, &scalable::resource(), namespace, name).await;
+    let target = scalable::TARGET;
+    Hpa { namespace, name, target, max: 30, tolerance: Some("0"), goal: AVERAGE }.apply(&world.kubectl);
+    Status::of(&world.client, namespace).wait_condition(name, "ScalingActive", ACTIVE).await;
+    recorder
+}
+
+/// Wait for so many more reads of a pool's value, each by one sync.
+async fn syncs(world: &World, namespace: &str, name: &str, count: u64) {
+    let end = world.server.reads(namespace, name) + count;
+    // Twice as long as they should take.
+    let limit = 2 * HPA_SYNC * u32::try_from(count).expect("a small number") + Duration::from_secs(20);
+    until(&format!("{count} syncs of {name}"), limit, async || match world.server.reads(namespace, name) {
+        reads if reads >= end => Ok(()),
+        reads => Err(format!("{} to come", end - reads)),
+    })
+    .await;
+}
+
+pub async fn errors_and_empty_lists_hold_for_forty_syncs(world: &mut World) {
+    let namespace = "hold";
+    world.namespace(namespace);
+    let control = following(world, namespace, "control").await;
+    let error = following(world, namespace, "error").await;
+    let empty = following(world, namespace, "empty").await;
+    let status = Status::of(&world.client, namespace);
+    world.server.say(namespace, "error", Say::Unknown);
+    world.server.say(namespace, "empty", Say::Advised(1));
+    for name in ["error", "empty"] {
+        status.wait_condition(name, "ScalingActive", FAILED).await;
+    }
+    world.server.say(namespace, "control", Say::Number(6));
+    tokio::join!(syncs(world, namespace, "error", 40), syncs(world, namespace, "empty", 40));
+    for name in ["error", "empty"] {
+        assert_eq!(status.condition(name, "ScalingActive").await.as_deref(), Some(FAILED));
+    }
+    assert_eq!((error.seen(), empty.seen()), (vec![5], vec![5]));
+    assert_eq!(control.seen(), [5, 6], "the other pools are not held");
+    for (name, recorder) in [("error", &error), ("empty", &empty)] {
+        let before = world.server.reads(namespace, name);
+        world.server.say(namespace, name, Say::Number(9));
+        recorder.reaches(9).await;
+        let reads = world.server.reads(namespace, name) - before;
+        assert!(reads <= READS_OF_ONE_SYNC, "the recovery of {name} took {reads} syncs");
+        assert_eq!(recorder.seen(), [5, 9]);
+        status.wait_condition(name, "ScalingActive", ACTIVE).await;
+    }
+    world.forget_namespace(namespace);
+}
+
+pub async fn a_stale_decision_holds(world: &mut World) {
+    let namespace = "hold-stale";
+    world.namespace(namespace);
+    let recorder = following(world, namespace, "llama").await;
+    let status = Status::of(&world.client, namespace);
+    world.server.stop_deciding();
+    status.wait_condition("llama", "ScalingActive", FAILED).await;
+    syncs(world, namespace, "llama", 5).await;
+    assert_eq!(recorder.seen(), [5]);
+    // The API stays there for everybody: what it may not say is no reason to be away.
+    assert_eq!(world.api_service_condition().await, "True Passed");
+    world.server.say(namespace, "llama", Say::Number(2));
+    recorder.reaches(2).await;
+    assert_eq!(recorder.seen(), [5, 2]);
+    world.forget_namespace(namespace);
+}
