@@ -107,7 +107,7 @@ pub struct Figures {
 
 impl Default for Figures {
     fn default() -> Self {
-        let latency = Histogram::new(3).expect("three digits are possible");
+        let latency = Histogram::new_with_max(60_000_000, 3).expect("a minute in three digits is possible");
         Self { latency, failed: 0, cpu_share: 0.0, resident_mib: 0 }
     }
 }

@@ -95,7 +95,6 @@ fn start_adapter(world: &World, certificates: &str, grpc_port: u16, port: u16) -
         format!("--cert-dir={certificates}"),
         format!("--client-ca-file={}", world.plane.authority.certificate().display()),
         format!("--metrics-service-address=localhost:{grpc_port}"),
-        format!("--metrics-bind-address=127.0.0.1:{}", free_port()),
     ];
     let program = world.assets.keda.join("adapter");
     Process::start("keda-adapter", &program, &args, &environment(), world.plane.folder())
