@@ -147,5 +147,8 @@ async fn checks_are_off_only_by_name_and_it_is_said() {
         String::from_utf8(stderr).unwrap()
     };
     assert!(refused(&FILES).contains("--api-listen needs a cluster that says who may ask"));
-    assert!(refused(&["--api-insecure-no-authentication"]).contains("needs --api-tls-cert and --api-tls-key"));
+    assert!(
+        refused(&["--api-insecure-no-authentication"])
+            .contains("needs --api-tls-secret, or --api-tls-cert and --api-tls-key")
+    );
 }
