@@ -103,3 +103,35 @@ fn files_stay_readable() {
         }
     }
 }
+
+/// A table that names a test which is not there proves nothing.
+#[test]
+fn every_test_named_in_the_conformance_table_exists() {
+    let table = fs::read_to_string(root().join("docs/CONFORMANCE.md")).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| #")).collect();
+    let numbers: Vec<usize> = rows.iter().map(|r| r.split('|').nth(1).unwrap().trim().parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=130).collect::<Vec<_>>());
+    for row in rows {
+        let proof = row.split('|').nth(3).unwrap();
+        let note = row.split('|').nth(4).unwrap();
+        assert!(proof.trim() != "–" || !note.trim().is_empty(), "neither proof nor reason: {row}");
+        let mut place = "tests/it".to_owned();
+        for name in proof.split('`').skip(1).step_by(2) {
+            match name.split_once("::") {
+                Some((file, test)) => {
+                    let text = fs::read_to_string(root().join(&place).join(format!("{file}.rs"))).expect(name);
+                    let there = test == "*" || text.contains(&format!("fn {test}("));
+                    assert!(there, "{place}/{file}.rs has no test {test}");
+                    place = "tests/it".to_owned();
+                }
+                None if name.starts_with("make ") => {}
+                None if root().join(name).exists() => place = name.to_owned(),
+                None => {
+                    let text = fs::read_to_string(root().join(&place)).expect(name);
+                    assert!(text.contains(&format!("fn {name}(")), "{place} has no test {name}");
+                    place = "tests/it".to_owned();
+                }
+            }
+        }
+    }
+}
