@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
 
 use crate::serve::Health;
@@ -18,6 +19,12 @@ use crate::serve::auth::{Trust, TrustSource};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";
+
+/// How long one watch may last: an open connection to a server that is gone is noticed after that.
+const WATCH_SECONDS: u32 = 50;
+/// Rest before the next try; doubled up to the longest while it goes wrong.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// The cluster's trust as it was last good.
 #[derive(Debug, Default)]
@@ -51,32 +58,41 @@ impl ClusterTrust {
     /// Follow the ConfigMap for ever.
     pub async fn follow(&self, client: Client) {
         let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
-        let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-        let mut events = watch(api, only).default_backoff().boxed();
+        let only = watcher::Config::default().fields(&format!("metadata.name={NAME}")).timeout(WATCH_SECONDS);
         // What was said last, so that a lasting state is said once.
         let mut said = None;
-        let mut listed = false;
-        while let Some(event) = events.next().await {
-            let problem = match event {
-                Ok(Event::Init) => {
-                    listed = false;
-                    continue;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // A watch that fails and goes on by itself says nothing when it is well again: it is begun anew, with
+            // a list.
+            let mut events = watch(api.clone(), only.clone()).boxed();
+            let mut listed = false;
+            while let Some(event) = events.next().await {
+                let failed = event.is_err();
+                let problem = match event {
+                    Ok(Event::Init) => continue,
+                    Ok(Event::InitDone) if listed => continue,
+                    Ok(Event::InitDone | Event::Delete(_)) => Some(absent()),
+                    Ok(Event::InitApply(map) | Event::Apply(map)) => {
+                        listed = true;
+                        self.take(&map)
+                    }
+                    Err(error) => Some(unreadable(&error)),
+                };
+                self.confirmed.store(problem.is_none(), Ordering::Relaxed);
+                if let Some(problem) = &problem
+                    && said.as_ref() != Some(problem)
+                {
+                    self.complain(problem);
                 }
-                Ok(Event::InitDone) if listed => continue,
-                Ok(Event::InitDone | Event::Delete(_)) => Some(absent()),
-                Ok(Event::InitApply(map) | Event::Apply(map)) => {
-                    listed = true;
-                    self.take(&map)
+                said = problem;
+                if failed {
+                    break;
                 }
-                Err(error) => Some(unreadable(&error)),
-            };
-            self.confirmed.store(problem.is_none(), Ordering::Relaxed);
-            if let Some(problem) = &problem
-                && said.as_ref() != Some(problem)
-            {
-                self.complain(problem);
+                pause = FIRST_PAUSE;
             }
-            said = problem;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

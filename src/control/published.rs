@@ -60,11 +60,16 @@ pub struct HistoryPoint {
     pub pools: Vec<u32>,
 }
 
+/// A decision may be this much ahead of the clock, seconds: clocks are corrected a little all the time.
+const AHEAD_SECONDS: f64 = 5.0;
+
 /// Why a number cannot be given.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Withheld {
     #[error("no decision was made yet: the daemon has not observed the fleet since it started")]
     NotYet,
+    #[error("the decision is {ahead_seconds:.0}s ahead of the clock, which was set back")]
+    Ahead { ahead_seconds: f64 },
     #[error("the decision is {age_seconds:.0}s old, limit {limit_seconds:.0}s")]
     TooOld { age_seconds: f64, limit_seconds: f64 },
 }
@@ -88,6 +93,9 @@ impl Published {
     pub fn current(&self, now_seconds: f64) -> Result<&Decision, Withheld> {
         let decision = self.decision.as_deref().ok_or(Withheld::NotYet)?;
         let age_seconds = now_seconds - decision.at_seconds;
+        if age_seconds < -AHEAD_SECONDS {
+            return Err(Withheld::Ahead { ahead_seconds: -age_seconds });
+        }
         // Written so that an age that is no number is too old.
         if !age_seconds.le(&self.max_age_seconds) {
             return Err(Withheld::TooOld { age_seconds, limit_seconds: self.max_age_seconds });

@@ -106,6 +106,8 @@ impl Standing {
     /// The cluster's own word: ready, silent and starting replicas add up to those that are wanted. Surge of a
     /// rolling update is no capacity, it goes; what is wanted and not ready is starting, once.
     fn count(&mut self, evidence: &ReplicaEvidence) {
+        // Of surge pods that serve unmeasured, the load is missing.
+        self.partial |= evidence.ready.is_some_and(|ready| ready > self.ready);
         let most = evidence.wanted.unwrap_or(u32::MAX);
         let ready_there = evidence.ready.unwrap_or(self.ready.saturating_add(self.silent)).min(most);
         self.ready = self.ready.min(ready_there);

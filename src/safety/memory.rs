@@ -12,6 +12,9 @@ const MOST_WANTS: usize = 6_000;
 pub struct PoolMemory {
     /// The number said last.
     pub published: Option<u32>,
+    /// Unix time of that word, seconds; `None` in memories of older programs.
+    #[serde(default)]
+    pub said_at_seconds: Option<f64>,
     /// Whether the pool was in mode `act` then: a number that nobody followed is no base to hold.
     pub followed: bool,
     /// Whether anything of the pool was seen since the program started.

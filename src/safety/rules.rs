@@ -28,6 +28,9 @@ pub struct Inputs {
     pub max_step_down: Option<u32>,
 }
 
+/// Age up to which a number remembered from before a start counts against what is seen to run, seconds.
+const REMEMBERED_SECONDS: f64 = 900.0;
+
 /// Which rule decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -61,7 +64,13 @@ pub fn judge(inputs: &Inputs, memory: &mut PoolMemory, now_seconds: f64) -> Verd
         }
         memory.seen = true;
         memory.interrupt();
-        memory.published = memory.published.max(inputs.current);
+        let age_seconds = memory.said_at_seconds.map_or(0.0, |at| now_seconds - at);
+        memory.published = if inputs.knowledge == Knowledge::Full && age_seconds > REMEMBERED_SECONDS {
+            // Long ago: what runs now is somebody's will, and all of it is seen.
+            inputs.current
+        } else {
+            memory.published.max(inputs.current)
+        };
     }
     // The last word, or what runs: whichever is known. Both are safe to repeat.
     let base = memory.published.or(inputs.current);
@@ -164,6 +173,18 @@ mod tests {
             m.published = v.replicas;
         }
         assert_eq!(m.published, Some(6));
+    }
+
+    #[test]
+    fn a_word_of_long_ago_is_no_base_where_all_that_runs_is_seen() {
+        let old = |knowledge: Knowledge, at_seconds: f64| {
+            let mut m = PoolMemory { seen: false, said_at_seconds: Some(at_seconds), ..said(16) };
+            let inputs = Inputs { knowledge, current: Some(2), ..inputs(2) };
+            judge(&inputs, &mut m, 100_000.0).replicas
+        };
+        assert_eq!(old(Knowledge::Full, 100_000.0 - 60.0), Some(16), "a short absence");
+        assert_eq!(old(Knowledge::Full, 0.0), Some(2));
+        assert_eq!(old(Knowledge::Partial, 0.0), Some(16), "more may run than is seen");
     }
 
     #[test]

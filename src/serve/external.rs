@@ -147,7 +147,7 @@ fn compact<'a>(answers: impl Iterator<Item = Result<&'a Answer, Status>>) -> Res
 fn withheld(metric: Metric, why: &Withheld) -> Status {
     let name = metric.name();
     Status::unavailable(match why {
-        Withheld::NotYet => format!("no recommendation for {name}: {why}"),
+        Withheld::NotYet | Withheld::Ahead { .. } => format!("no recommendation for {name}: {why}"),
         Withheld::TooOld { age_seconds, limit_seconds } => {
             format!("recommendation for {name} is {:.0}s old, limit {limit_seconds:.0}s", age_seconds.ceil())
         }

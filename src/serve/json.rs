@@ -224,7 +224,7 @@ fn no_number(why: &NoNumber) -> Response {
 fn withheld(why: &Withheld) -> Response {
     let reason = match why {
         Withheld::NotYet => "not-yet",
-        Withheld::TooOld { .. } => "stale",
+        Withheld::TooOld { .. } | Withheld::Ahead { .. } => "stale",
     };
     error(StatusCode::SERVICE_UNAVAILABLE, reason, why.to_string())
 }

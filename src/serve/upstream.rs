@@ -117,6 +117,10 @@ impl Upstream {
         if request.method() != Method::GET || Metric::by_name(metric).is_some() && !is_kedas(&options) {
             return None;
         }
+        // They would be resolved on the way, and another path asked for than was judged.
+        if [namespace, metric].iter().any(|name| matches!(name.as_str(), "." | "..")) {
+            return None;
+        }
         let segment = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
         let headers = request.headers();
         let returned = headers

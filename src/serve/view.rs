@@ -144,7 +144,7 @@ impl View {
                 let act = names.values().map(|&index| &decision.pools[index]).filter(|p| p.mode == Mode::Act);
                 let prepared = act.map(|pool| {
                     let twice = twice.contains(&(pool.namespace.as_str(), pool.pool.as_str()));
-                    prepare(metric, pool, time, twice)
+                    prepare(metric, pool, time, twice, decision.source_error.as_deref())
                 });
                 let mut prepared: Vec<Item> = prepared.collect();
                 prepared.sort_by(|a, b| a.pool.cmp(&b.pool));
@@ -174,13 +174,27 @@ impl View {
     }
 }
 
-fn prepare(metric: Metric, pool: &PoolDecision, time: Option<Timestamp>, twice: bool) -> Item {
+fn prepare(
+    metric: Metric,
+    pool: &PoolDecision,
+    time: Option<Timestamp>,
+    twice: bool,
+    source_error: Option<&str>,
+) -> Item {
     let name = pool.pool.clone();
     let number = match (pool.published(), time) {
         _ if twice => Err(Refusal::Twice { pool: name.clone() }),
         (None, _) => Err(Refusal::NoNumber { pool: name.clone(), reason: pool.reason.clone() }),
         (Some(value), _) if value > MAX_REPLICAS => Err(Refusal::TooLarge { pool: name.clone(), value }),
         (Some(_), None) => Err(Refusal::NoTime),
+        // A held zero is no order to stop what somebody started meanwhile.
+        (Some(0), _) if source_error.is_some() => Err(Refusal::NoNumber {
+            pool: name.clone(),
+            reason: format!(
+                "it had no use for a replica when the fleet was last seen, and now it is not seen: {}",
+                source_error.unwrap_or_default()
+            ),
+        }),
         (Some(value), Some(time)) => Ok((value.to_string(), time)),
     };
     let (quantity, timestamp) = number.clone().unwrap_or_default();

@@ -424,6 +424,20 @@ fn the_first_number_waits_for_the_cluster_and_later_ones_do_not() {
     }
 }
 
+/// Two of five answer while the cluster is not heard: turned to `act`, two would be said and three stopped.
+#[test]
+fn turning_to_act_says_nothing_before_the_target_is_known() {
+    let advising = edited("accelerator: a100, mode: act", "accelerator: a100, mode: advise");
+    let look = |at| {
+        let cluster = Some(PoolCluster::default());
+        let part = PoolObservation { ready: Signal::stale(2, at), cluster, ..fresh("prod/llama-a100", 2, 1.0, at) };
+        seen(at, vec![part, at_zero("prod/llama-h100", at)])
+    };
+    let (_, state) = decide(&advising, &look(START), State::default(), START);
+    let (turned, _) = decide(&policy(), &look(START + 15.0), state, START + 15.0);
+    assert_eq!(said(&turned)["llama-a100"], None);
+}
+
 #[test]
 fn an_upper_limit_is_named_as_such() {
     let limited = edited("accelerator: a100, mode: act", "accelerator: a100, max: 1, mode: act");

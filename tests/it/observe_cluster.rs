@@ -121,6 +121,9 @@ fn surge_of_a_rolling_update_is_no_capacity() {
     assert_eq!(numbers(&a), (Some(10), Some(0), 0, Quality::Fresh));
     let report = a.cluster.unwrap();
     assert_eq!((report.wanted, report.ready, report.starting), (Some(10), Some(12), Some(1)));
+    // Thirteen are ready, of which three are not measured: ten answer, and a part of the load is unseen.
+    let (_, a) = look(&policy, cluster(&policy, 10, &pods(0, 13, true)), live(0, 10));
+    assert_eq!(a.arrival_rate.quality, Quality::Stale);
     // Eight are ready, three start: ten are wanted, not eleven.
     let all = [pods(0, 8, true), pods(8, 11, false)].concat();
     let (_, a) = look(&policy, cluster(&policy, 10, &all), live(0, 8));

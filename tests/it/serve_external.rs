@@ -166,6 +166,20 @@ async fn an_acting_pool_without_a_number_spoils_every_answer_that_covers_it() {
     assert_eq!(daemon.get(&values("inference", DESIRED, "pool!=llama-a100")).await.json()["items"][0]["value"], "7");
 }
 
+/// HPA would stop what somebody started by hand while nothing was seen.
+#[tokio::test]
+async fn a_zero_that_is_only_held_is_an_error() {
+    let zero = |source_error: Option<&str>| poolwright::control::Decision {
+        pools: vec![pool("n", "p", 0)],
+        source_error: source_error.map(str::to_owned),
+        ..decision()
+    };
+    let seen = Daemon::new(zero(None)).get(&values("n", DESIRED, "pool=p")).await;
+    assert_eq!(seen.json()["items"][0]["value"], "0");
+    let message = Daemon::new(zero(Some("no answer"))).get(&values("n", DESIRED, "pool=p")).await;
+    assert!(message.status_error(503, "ServiceUnavailable").contains("no answer"));
+}
+
 #[tokio::test]
 async fn what_is_no_number_to_publish_is_an_error() {
     let numbers = [(0, "0"), (1000, "1000"), (1_000_000_000, "1000000000")];

@@ -241,7 +241,10 @@ async fn an_anonymous_http2_connection_ends_after_the_answer_and_a_known_one_doe
     let server = Server::start();
     let mut stream = server.raw(server.config(None, &[b"h2"]));
     let frames = blocking(move || {
-        stream.write_all(&[opening(), frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_health())].concat()).unwrap();
+        // A path that is judged: health closes for everybody.
+        let block = [&[0x82, 0x87, 0x04, u8::try_from(EM.len()).unwrap()][..], EM.as_bytes(), &[0x01, 9], b"localhost"]
+            .concat();
+        stream.write_all(&[opening(), frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)].concat()).unwrap();
         read_to_end(&mut stream)
     })
     .await;

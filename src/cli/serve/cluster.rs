@@ -38,7 +38,7 @@ pub struct ClusterArgs {
     #[arg(long, requires = "api_tls_secret")]
     take_over: bool,
     /// Pass external metrics that are not ours on to this metrics server, with poolwright's own rights there.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", requires = "api_listen", conflicts_with = "api_insecure_no_authentication")]
     upstream: Option<String>,
     /// PEM file of the authorities that the upstream's certificate is checked with. [default: the system's]
     #[arg(long, value_name = "FILE", requires = "upstream")]

@@ -98,7 +98,8 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
             let memory = state.pools.entry(policy.pools[p].id()).or_default();
             learn_replica(memory, seen(p));
             let mut known = know_pool(seen(p), memory.published, observation.source_error.is_some());
-            if policy.pools[p].mode == Mode::Act && !memory.seen && target_is_unknown(seen(p)) {
+            let nothing_said = !memory.seen || memory.published.is_none();
+            if policy.pools[p].mode == Mode::Act && nothing_said && target_is_unknown(seen(p)) {
                 known.current = None;
             }
             known

@@ -149,7 +149,9 @@ fn settle(
         let known = &known.pools[p];
         let memory = state.pools.entry(pool.id()).or_default();
         memory.tier = solution.plan.tiers[p].or(memory.tier);
-        memory.published = verdict.replicas.or(memory.published);
+        if verdict.replicas.is_some() {
+            (memory.published, memory.said_at_seconds) = (verdict.replicas, Some(now_seconds));
+        }
         let growing = verdict.replicas.zip(known.ready).is_some_and(|(wanted, ready)| wanted > ready);
         memory.growing_since = growing.then(|| memory.growing_since.unwrap_or(now_seconds));
     }

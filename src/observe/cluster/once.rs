@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, Error};
@@ -12,6 +13,8 @@ use crate::policy::Policy;
 
 /// Objects asked for at once.
 const PAGE: u32 = 500;
+/// How long one scale may take: what is watched meanwhile counts as good.
+const SCALE_LIMIT: Duration = Duration::from_secs(10);
 
 impl ClusterSnapshot {
     /// Read everything that the policy's pools need once. What cannot be read is in the shelf's `problem`.
@@ -55,7 +58,8 @@ async fn list(client: &Client, key: &WatchKey) -> Result<Option<BTreeMap<String,
 pub async fn fact(api: &Api<DynamicObject>, key: &WatchKey, object: &DynamicObject) -> Result<Option<Fact>, Error> {
     let Resource::Scaled { .. } = key.resource else { return Ok(Some(Fact::read(&key.resource, object))) };
     let Some(name) = object.metadata.name.as_deref() else { return Ok(None) };
-    let scale = api.get_subresource("scale", name).await?;
+    let asked = tokio::time::timeout(SCALE_LIMIT, api.get_subresource("scale", name)).await;
+    let scale = asked.map_err(|late| Error::Service(late.into()))??;
     Ok(Some(Fact::read(&key.resource, &scale)))
 }
 

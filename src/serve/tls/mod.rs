@@ -133,7 +133,12 @@ impl Tls {
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<bool, TlsError> {
         let contents = Contents { chain: chain.to_vec(), key: key.to_vec(), authorities: self.clients.content()? };
         let (certificate_place, key_place) = Contents::places();
-        self.take_over(&contents, certificate_place, key_place)
+        let taken = self.take_over(&contents, certificate_place, key_place);
+        if taken.is_err() {
+            // Whoever asks again must hear again that it is not served.
+            *self.last_tried.lock().unwrap_or_else(PoisonError::into_inner) = [0; 32];
+        }
+        taken
     }
 
     /// Serve a certificate made now for these host names and addresses. Nobody trusts it by itself: see
