@@ -44,6 +44,8 @@ pub struct Done {
     pub happenings: Vec<Happening>,
     /// Whether something was written, or somebody else was faster: look again.
     pub again: bool,
+    /// A write was refused or not answered: try again soon.
+    pub failed: bool,
 }
 
 /// Keeps the Secret, the `caBundle` and the listeners in step.
@@ -252,7 +254,8 @@ impl Keeper {
             }
             Written::Conflict => done.again = true,
             Written::Failed(why) => {
-                self.patience.tried(ours, now);
+                // No fight with anybody: the right to write may only not be there yet.
+                done.failed = true;
                 self.error = Some(format!("the APIService's caBundle cannot be written: {why}"));
             }
         }

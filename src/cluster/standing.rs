@@ -26,6 +26,9 @@ use crate::serve::{ApiServiceStatus, ClientCertificates, ClusterStatus, Coexiste
 /// Longest time between two looks.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// Rest after a write that failed: while somebody applies manifests, rights come after what they are for.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Longest time for one look; what was not answered by then is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -59,6 +62,8 @@ pub struct Standing {
     status: Arc<ArcSwap<ClusterStatus>>,
     was_ours: bool,
     took_over: bool,
+    /// The last look could not write what it had to.
+    failed: bool,
     /// Our Service, which the events are about, once it is known.
     ourselves: Option<ObjectReference>,
 }
@@ -79,6 +84,7 @@ impl Standing {
             status: Arc::new(ArcSwap::from_pointee(status)),
             was_ours: false,
             took_over: false,
+            failed: false,
             ourselves: None,
         }
     }
@@ -121,6 +127,7 @@ impl Standing {
             tokio::select! {
                 _ = timer.tick() => {}
                 Some(()) = changes.next() => {}
+                () = tokio::time::sleep(RETRY), if self.failed => {}
             }
         }
     }
@@ -145,6 +152,7 @@ impl Standing {
         if let Some(keeper) = &mut self.keeper {
             done = keeper.look(&self.registrar, &reading, now_seconds).await;
         }
+        self.failed = done.failed;
         done.again |= self.take_over(&reading).await;
         self.tell(&reading, now_seconds).await;
         for happening in done.happenings {

@@ -21,10 +21,12 @@ pub fn objects(options: &Options, acts: bool) -> Vec<Manifest> {
         "No pool is in mode act, so this is a comment: a cluster has one {name}, and to apply it takes it from whoever \
          serves it now."
     );
-    let mut objects = vec![apiservice(options), reader_role(options), reader_binding(options)];
+    let mut objects = vec![reader_role(options), reader_binding(options)];
     if options.certificates == Certificates::SelfMade {
         objects.extend(writer(options));
     }
+    // Last: the daemon writes to it as soon as it appears, and needs its rights by then.
+    objects.push(apiservice(options));
     objects.into_iter().map(|m| m.hold_back_unless(acts, held_back.clone())).collect()
 }
 
