@@ -7,6 +7,7 @@
 
 mod access;
 mod aggregation;
+mod daemon;
 mod follow;
 mod harness;
 mod hold;
@@ -52,6 +53,7 @@ const TESTS: &[Test] = &[
     test!(hold::a_stale_decision_holds),
     test!(shipped::the_shipped_objects_are_accepted_and_followed),
     test!(shipped::the_shipped_objects_for_keda_are_accepted),
+    test!(daemon::five_commands_lead_to_an_hpa_that_follows),
     test!(outage::a_killed_daemon_holds_and_recovers),
     test!(outage::a_restarted_apiserver_needs_no_help),
     test!(keda::keda_serves_its_own_metrics_beside_ours),
