@@ -8,9 +8,7 @@ use kube::Api;
 
 use crate::harness::World;
 use crate::harness::audit::Audit;
-use crate::harness::daemon::{
-    Daemon, LARGE, POOLS, SMALL, available, before_installation, overlay, reasons,
-};
+use crate::harness::daemon::{Daemon, LARGE, POOLS, SMALL, available, before_installation, overlay, reasons};
 use crate::harness::guide;
 use crate::harness::hpa::Status;
 use crate::harness::process::free_port;

@@ -95,7 +95,6 @@ patches:
 pub struct Daemon {
     pub process: Process,
     pub web_port: u16,
-    pub api_port: u16,
     policy: PathBuf,
 }
 
@@ -136,9 +135,8 @@ impl Daemon {
             ("POD_NAMESPACE", NAMESPACE.to_owned()),
         ];
         let program = Path::new(env!("CARGO_BIN_EXE_poolwright"));
-        let process =
-            Process::start(&format!("poolwright-{name}"), program, &args, &envs, world.plane.folder());
-        let mut daemon = Self { process, web_port, api_port, policy };
+        let process = Process::start(&format!("poolwright-{name}"), program, &args, &envs, world.plane.folder());
+        let mut daemon = Self { process, web_port, policy };
         until("the daemon answers", AVAILABLE, async || {
             daemon.process.check();
             reqwest::get(format!("http://127.0.0.1:{web_port}/livez")).await.map_err(|error| error.to_string())
