@@ -15,10 +15,10 @@ use crate::harness::process::free_port;
 use crate::harness::wait::until;
 
 /// A decision every 15 s, a sync every 2 s, and what the planner wants to see before it believes in a change.
-const DECIDED: Duration = Duration::from_secs(120);
+pub const DECIDED: Duration = Duration::from_secs(120);
 
 /// Run a line of the guide; it has to work without a warning.
-fn run(world: &World, line: &str) -> String {
+pub fn run(world: &World, line: &str) -> String {
     let said = world.kubectl.shell(line);
     assert!(said.ok && said.err.is_empty(), "{line}: {said:?}");
     said.out
@@ -31,7 +31,7 @@ async fn replicas(world: &World, pool: &str) -> i64 {
 }
 
 /// Wait until both pools have what is published, and that is as wanted.
-async fn followed(world: &World, daemon: &Daemon, what: &str, wanted: impl Fn(i64, i64) -> bool) {
+pub async fn followed(world: &World, daemon: &Daemon, what: &str, wanted: impl Fn(i64, i64) -> bool) {
     until(what, DECIDED, async || {
         let published = (daemon.published(LARGE).await, daemon.published(SMALL).await);
         let seen = (replicas(world, LARGE).await, replicas(world, SMALL).await);
@@ -56,15 +56,7 @@ pub async fn five_commands_lead_to_an_hpa_that_follows(world: &mut World) {
     assert!(commands[2].contains("port-forward") && commands[2].contains("8080"), "{}", commands[2]);
     let page = reqwest::get(format!("http://127.0.0.1:{}/", daemon.web_port)).await.expect("the page is there");
     assert_eq!(page.status().as_u16(), 200);
-    until("the pools get advice", DECIDED, async || {
-        let (code, pool) = daemon.get(&format!("/v1/namespaces/{POOLS}/pools/{LARGE}")).await;
-        let (code_of_list, list) = daemon.get("/v1/pools").await;
-        let advised = list["pools"].as_array().is_some_and(|all| {
-            all.len() == 2 && all.iter().all(|pool| pool["advised_replicas"].is_u64() && pool["mode"] == "advise")
-        });
-        if advised { Ok(()) } else { Err(format!("{code} {pool} {code_of_list} {list}")) }
-    })
-    .await;
+    advised(&daemon).await;
     let standing = daemon.standing("nobody owns the API", |s| s["api_service"]["owner"] == "absent").await;
     assert_eq!(standing["mode"], "exporter", "{standing}");
     assert_eq!(audit.registrations(), [], "advice changes nothing outside of our namespace");
@@ -93,13 +85,30 @@ pub async fn five_commands_lead_to_an_hpa_that_follows(world: &mut World) {
     for reason in ["AuthorityMade", "CertificateRenewed", "TrustRenewed", "ExternalMetricsOwned"] {
         assert!(reasons.iter().any(|r| r == reason), "{reason} in {reasons:?}");
     }
+    rights_are_enough(&audit, &daemon);
+    drop(daemon);
+    world.server.restart();
+    world.register();
+}
+
+/// Wait until there is advice for both pools.
+pub async fn advised(daemon: &Daemon) {
+    until("the pools get advice", DECIDED, async || {
+        let (_, list) = daemon.get("/v1/pools").await;
+        let advised = list["pools"].as_array().is_some_and(|all| {
+            all.len() == 2 && all.iter().all(|pool| pool["advised_replicas"].is_u64() && pool["mode"] == "advise")
+        });
+        if advised { Ok(()) } else { Err(list.to_string()) }
+    })
+    .await;
+}
+
+/// Nothing that the daemon did was more than its rights allow.
+pub fn rights_are_enough(audit: &Audit, daemon: &Daemon) {
     let refused: Vec<_> = audit.deeds().into_iter().filter(|deed| [401, 403].contains(&deed.code)).collect();
     assert_eq!(refused, [], "the shipped rights are enough");
     let log = daemon.process.log();
     assert!(!log.to_lowercase().contains("forbidden") && !log.contains(" 403"), "{log}");
-    drop(daemon);
-    world.server.restart();
-    world.register();
 }
 
 /// The API's own description, for both metrics.

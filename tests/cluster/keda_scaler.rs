@@ -180,7 +180,10 @@ pub async fn without_an_answer_keda_holds(world: &mut World) {
     // And nobody there at all: what has no fallback is held, what has one is woken and set to it.
     world.server.kill();
     for recorder in &recorders[2..] {
-        recorder.reaches(6).await;
+        until("the fallback is in force", BACK, async || {
+            if recorder.last() == 6 { Ok(()) } else { Err(format!("{:?}", recorder.seen())) }
+        })
+        .await;
     }
     tokio::time::sleep(TWO_POLLS).await;
     println!("  killed: {:?}", recorders.iter().map(Recorder::seen).collect::<Vec<_>>());

@@ -8,6 +8,7 @@
 mod access;
 mod aggregation;
 mod daemon;
+mod daemon_keda;
 mod daemon_owner;
 mod daemon_remove;
 mod daemon_rotation;
@@ -64,6 +65,7 @@ const TESTS: &[Test] = &[
     test!(keda::keda_serves_its_own_metrics_beside_ours),
     test!(keda_scaler::keda_follows_exactly),
     test!(keda_scaler::without_an_answer_keda_holds),
+    test!(daemon_keda::five_commands_lead_to_keda_that_follows),
     test!(daemon_owner::what_keda_owns_is_left_alone),
     test!(daemon_owner::a_lost_api_is_reported_and_not_fought_for),
     test!(daemon_remove::the_api_goes_only_if_it_is_ours),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use serde_json::Value;
 
@@ -68,17 +68,8 @@ spec:
 /// A folder to apply with `kubectl apply -k` in the place of manifests/hpa: only the way to the API is another one,
 /// a port of this machine.
 pub fn overlay(world: &World, port: u16) -> PathBuf {
-    let folder = world.plane.folder().join(format!("overlay-{port}"));
-    fs::create_dir_all(&folder).expect("a folder can be made");
-    // Bases are named by relative paths only.
-    let depth = folder.components().count() - 1;
-    let base = format!("{}{}", "..".to_owned() + &"/..".repeat(depth - 1), manifests("hpa").display());
-    let text = format!(
+    let patches = format!(
         r#"
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: ["{base}"]
-patches:
 - target: {{kind: Service, name: poolwright}}
   patch: |
     - {{op: replace, path: /spec, value: {{type: ExternalName, externalName: localhost, ports: [{{port: {port}}}]}}}}
@@ -86,6 +77,30 @@ patches:
   patch: |
     - {{op: replace, path: /spec/service/port, value: {port}}}
 "#
+    );
+    changed(world, "hpa", &patches)
+}
+
+/// The same in the place of manifests/keda: KEDA finds the scaler at this port of this machine.
+pub fn keda_overlay(world: &World, port: u16) -> PathBuf {
+    let patches = format!(
+        r#"
+- target: {{kind: ScaledObject}}
+  patch: |
+    - {{op: replace, path: /spec/triggers/0/metadata/scalerAddress, value: "localhost:{port}"}}
+"#
+    );
+    changed(world, "keda", &patches)
+}
+
+fn changed(world: &World, part: &str, patches: &str) -> PathBuf {
+    let folder = world.plane.folder().join(format!("overlay-{part}"));
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    // Bases are named by relative paths only.
+    let depth = folder.components().count() - 1;
+    let base = format!("{}{}", "..".to_owned() + &"/..".repeat(depth - 1), manifests(part).display());
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [\"{base}\"]\npatches:{patches}"
     );
     fs::write(folder.join("kustomization.yaml"), text).expect("a file can be written");
     folder
@@ -95,6 +110,8 @@ patches:
 pub struct Daemon {
     pub process: Process,
     pub web_port: u16,
+    /// Where it would listen for KEDA, if the manifests say so.
+    pub keda_port: u16,
     policy: PathBuf,
 }
 
@@ -112,13 +129,19 @@ impl Daemon {
         refresh(world, &policy).await;
         let token = world.kubectl.token(NAMESPACE, SERVICE);
         let kubeconfig = world.plane.kubeconfig_with_token(&format!("daemon-{name}"), &token);
-        let web_port = free_port();
+        let (web_port, keda_port) = (free_port(), free_port());
+        let keda_tls = secret(world, "poolwright-keda-serving", &folder).await;
+        let file = |name: &str| keda_tls.join(name).display().to_string();
         let ours = [
             ("--policy", policy.display().to_string()),
             ("--state-dir", state.display().to_string()),
             ("--kubernetes", "on".to_owned()),
             ("--listen", format!("127.0.0.1:{web_port}")),
             ("--api-listen", format!("127.0.0.1:{api_port}")),
+            ("--keda-listen", format!("127.0.0.1:{keda_port}")),
+            ("--keda-tls-cert", file("tls.crt")),
+            ("--keda-tls-key", file("tls.key")),
+            ("--keda-client-ca", file("ca.crt")),
         ];
         let mut args = shipped_arguments(world).await;
         for argument in &mut args {
@@ -136,7 +159,7 @@ impl Daemon {
         ];
         let program = Path::new(env!("CARGO_BIN_EXE_poolwright"));
         let process = Process::start(&format!("poolwright-{name}"), program, &args, &envs, world.plane.folder());
-        let mut daemon = Self { process, web_port, policy };
+        let mut daemon = Self { process, web_port, keda_port, policy };
         until("the daemon answers", AVAILABLE, async || {
             daemon.process.check();
             reqwest::get(format!("http://127.0.0.1:{web_port}/livez")).await.map_err(|error| error.to_string())
@@ -194,6 +217,17 @@ async fn shipped_arguments(world: &World) -> Vec<String> {
     let deployment = api.get(SERVICE).await.expect("the manifests are applied");
     let pod = deployment.spec.and_then(|s| s.template.spec).expect("a Deployment has a template");
     pod.containers.into_iter().find_map(|c| c.args).expect("the container has arguments")
+}
+
+/// The files of a Secret, as its volume would hold them; none where it is absent.
+async fn secret(world: &World, name: &str, folder: &Path) -> PathBuf {
+    let folder = folder.join(name);
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    let api: Api<Secret> = Api::namespaced(world.client.clone(), NAMESPACE);
+    for (key, bytes) in api.get_opt(name).await.ok().flatten().and_then(|s| s.data).unwrap_or_default() {
+        fs::write(folder.join(key), bytes.0).expect("a file can be written");
+    }
+    folder
 }
 
 async fn refresh(world: &World, folder: &Path) {
