@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
+use kube::api::ApiResource;
 
 use crate::harness::World;
 use crate::harness::audit::Audit;
@@ -12,6 +13,7 @@ use crate::harness::daemon::{Daemon, LARGE, POOLS, SMALL, available, before_inst
 use crate::harness::guide;
 use crate::harness::hpa::Status;
 use crate::harness::process::free_port;
+use crate::harness::recorder::Recorder;
 use crate::harness::wait::until;
 
 /// A decision every 15 s, a sync every 2 s, and what the planner wants to see before it believes in a change.
@@ -81,6 +83,7 @@ pub async fn five_commands_lead_to_an_hpa_that_follows(world: &mut World) {
     let shown = run(world, commands[4].trim_end_matches(" --watch"));
     assert!(shown.contains(LARGE) && shown.contains("(avg)") && !shown.contains("<unknown>"), "{shown}");
     explains(world);
+    let daemon = killed_and_back(world, daemon, api_port).await;
     let reasons = reasons(world);
     for reason in ["AuthorityMade", "CertificateRenewed", "TrustRenewed", "ExternalMetricsOwned"] {
         assert!(reasons.iter().any(|r| r == reason), "{reason} in {reasons:?}");
@@ -89,6 +92,25 @@ pub async fn five_commands_lead_to_an_hpa_that_follows(world: &mut World) {
     drop(daemon);
     world.server.restart();
     world.register();
+}
+
+/// A crash of the program: what runs is held, and the next one goes on from there.
+async fn killed_and_back(world: &World, mut daemon: Daemon, api_port: u16) -> Daemon {
+    let status = Status::of(&world.client, POOLS);
+    let resource = ApiResource::erase::<Deployment>(&());
+    let recorders = [
+        Recorder::start(&world.client, &resource, POOLS, LARGE).await,
+        Recorder::start(&world.client, &resource, POOLS, SMALL).await,
+    ];
+    daemon.process.kill();
+    status.wait_condition(LARGE, "ScalingActive", "False FailedGetExternalMetric").await;
+    let daemon = Daemon::start_at(world, "hpa", api_port, &[]).await;
+    for pool in [LARGE, SMALL] {
+        status.wait_condition(pool, "ScalingActive", "True ValidMetricFound").await;
+    }
+    followed(world, &daemon, "after a crash", |_, _| true).await;
+    assert!(recorders.iter().all(|recorder| recorder.seen().len() == 1), "{:?}", recorders.map(|r| r.seen()));
+    daemon
 }
 
 /// Wait until there is advice for both pools.

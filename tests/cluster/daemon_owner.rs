@@ -10,10 +10,10 @@ use crate::harness::audit::Audit;
 use crate::harness::daemon::{Daemon, available, before_installation, overlay, reasons};
 use crate::harness::keda::{self, Keda};
 use crate::harness::process::free_port;
-use crate::harness::wait::until;
+use crate::harness::wait::{SOON, until};
 
 /// Time in which a program that fights for the object would have done so.
-const FIGHT: Duration = Duration::from_secs(10);
+const FIGHT: Duration = Duration::from_secs(5);
 /// The daemon has to notice a change within this time.
 const NOTICED: Duration = Duration::from_secs(60);
 
@@ -42,7 +42,7 @@ pub async fn what_keda_owns_is_left_alone(world: &mut World) {
     assert_eq!((&standing["mode"], &standing["api_service"]["owner"]), (&"external-scaler".into(), &"keda".into()));
     let log = daemon.process.log();
     assert!(log.contains("is left alone") && log.contains(OWNED_BY_KEDA), "{log}");
-    until("the event is there", FIGHT, async || {
+    until("the event is there", SOON, async || {
         let seen = reasons(world);
         if seen.iter().any(|r| r == "ExternalMetricsElsewhere") { Ok(()) } else { Err(format!("{seen:?}")) }
     })
