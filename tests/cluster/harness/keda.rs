@@ -95,6 +95,8 @@ fn start_adapter(world: &World, certificates: &str, grpc_port: u16, port: u16) -
         format!("--cert-dir={certificates}"),
         format!("--client-ca-file={}", world.plane.authority.certificate().display()),
         format!("--metrics-service-address=localhost:{grpc_port}"),
+        // Of its own metrics; the usual one may be taken.
+        format!("--port={}", free_port()),
     ];
     let program = world.assets.keda.join("adapter");
     Process::start("keda-adapter", &program, &args, &environment(), world.plane.folder())
