@@ -68,10 +68,17 @@ impl Events {
             let instance = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
             let instance = instance.unwrap_or_else(|_| CONTROLLER.to_owned());
             let mut filter = Filter::new(clock.now_seconds());
+            let mut failing = false;
             while let Some(notice) = receiver.recv().await {
                 let now_seconds = clock.now_seconds();
                 if filter.admits(&notice, now_seconds) {
-                    write(&client, notice, &instance, now_seconds).await;
+                    let written = write(&client, notice, &instance, now_seconds).await;
+                    if let Err(error) = &written
+                        && !failing
+                    {
+                        tracing::warn!(%error, "events cannot be written; what they say is in this log");
+                    }
+                    failing = written.is_err();
                 }
             }
         };
@@ -88,13 +95,11 @@ impl Events {
     }
 }
 
-async fn write(client: &Client, notice: Notice, instance: &str, now_seconds: f64) {
+async fn write(client: &Client, notice: Notice, instance: &str, now_seconds: f64) -> kube::Result<()> {
     let namespace = notice.regarding.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let event = event(notice, instance, now_seconds);
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    if let Err(error) = api.create(&PostParams::default(), &event).await {
-        tracing::debug!(%error, namespace, "an event could not be written; it needs the right to create events");
-    }
+    api.create(&PostParams::default(), &event).await.map(|_| ())
 }
 
 fn event(notice: Notice, instance: &str, now_seconds: f64) -> Event {
@@ -109,7 +114,8 @@ fn event(notice: Notice, instance: &str, now_seconds: f64) -> Event {
         action: Some(action.to_owned()),
         event_time: Some(MicroTime(time)),
         metadata: ObjectMeta {
-            generate_name: Some(format!("{object}.")),
+            // kube-apiserver takes a dash at the end of the beginning of a name, and no dot.
+            generate_name: Some(format!("{object}-")),
             namespace: Some(regarding.namespace.clone().unwrap_or_else(|| "default".to_owned())),
             ..ObjectMeta::default()
         },
@@ -175,6 +181,12 @@ mod tests {
         let written = (0..1000).filter(|n| filter.admits(&notice(&n.to_string(), ""), 0.0)).count();
         assert_eq!(written, 50);
         assert!(filter.admits(&notice("later", ""), 5.0) && !filter.admits(&notice("later still", ""), 5.0));
+    }
+
+    #[test]
+    fn the_beginning_of_the_name_is_one_that_kubernetes_takes() {
+        let made = event(notice("llama-3.1", ""), "pod", 1e9);
+        assert_eq!(made.metadata.generate_name.as_deref(), Some("llama-3.1-"));
     }
 
     #[test]

@@ -7,10 +7,16 @@
 
 mod access;
 mod aggregation;
+mod daemon;
+mod daemon_keda;
+mod daemon_owner;
+mod daemon_remove;
+mod daemon_rotation;
 mod follow;
 mod harness;
 mod hold;
 mod keda;
+mod keda_scaler;
 mod outage;
 mod shipped;
 mod table;
@@ -52,9 +58,17 @@ const TESTS: &[Test] = &[
     test!(hold::a_stale_decision_holds),
     test!(shipped::the_shipped_objects_are_accepted_and_followed),
     test!(shipped::the_shipped_objects_for_keda_are_accepted),
+    test!(daemon::five_commands_lead_to_an_hpa_that_follows),
+    test!(daemon_rotation::no_sync_fails_while_certificates_change),
     test!(outage::a_killed_daemon_holds_and_recovers),
     test!(outage::a_restarted_apiserver_needs_no_help),
     test!(keda::keda_serves_its_own_metrics_beside_ours),
+    test!(keda_scaler::keda_follows_exactly),
+    test!(keda_scaler::without_an_answer_keda_holds),
+    test!(daemon_keda::five_commands_lead_to_keda_that_follows),
+    test!(daemon_owner::what_keda_owns_is_left_alone),
+    test!(daemon_owner::a_lost_api_is_reported_and_not_fought_for),
+    test!(daemon_remove::the_api_goes_only_if_it_is_ours),
 ];
 
 fn main() -> ExitCode {

@@ -255,9 +255,9 @@ fn rights_are_these_and_no_more() {
         "ClusterRole poolwright-apiservice-reader: apiregistration.k8s.io apiservices \
          [v1beta1.external.metrics.k8s.io] get,list,watch"
             .to_owned(),
-        "Role poolwright-system/poolwright-own: events.k8s.io events [] create,patch".to_owned(),
+        "Role poolwright-system/poolwright-own: events.k8s.io events [] create".to_owned(),
         "Role poolwright-system/poolwright-own:  services [poolwright] get".to_owned(),
-        "Role poolwright-system/poolwright-own:  secrets [poolwright-serving] get,list,watch,patch,update".to_owned(),
+        "Role poolwright-system/poolwright-own:  secrets [poolwright-serving] get,list,watch,update".to_owned(),
         "Role poolwright-system/poolwright-own:  secrets [] create".to_owned(),
         format!("{pools}  pods [] get,list,watch"),
         format!("{pools} apps deployments,statefulsets [] get,list,watch"),
@@ -266,10 +266,10 @@ fn rights_are_these_and_no_more() {
         format!("{pools} leaderworkerset.x-k8s.io leaderworkersets/scale [] get"),
         format!("{pools} autoscaling horizontalpodautoscalers [] get,list,watch"),
         format!("{pools} keda.sh scaledobjects [] get,list,watch"),
-        format!("{pools} events.k8s.io events [] create,patch"),
+        format!("{pools} events.k8s.io events [] create"),
         "ClusterRole poolwright-external-metrics-reader: external.metrics.k8s.io * [] get,list".to_owned(),
         "ClusterRole poolwright-apiservice-writer: apiregistration.k8s.io apiservices \
-         [v1beta1.external.metrics.k8s.io] patch,update"
+         [v1beta1.external.metrics.k8s.io] patch"
             .to_owned(),
     ];
     assert_eq!(lines, expected);

@@ -88,7 +88,7 @@ fn writer(options: &Options) -> [Manifest; 2] {
             "apiGroups": ["apiregistration.k8s.io"],
             "resources": ["apiservices"],
             "resourceNames": [apiservice_name()],
-            "verbs": ["patch", "update"],
+            "verbs": ["patch"],
         }],
     });
     [Manifest::new(role), role_binding(options, &name, None, ("ClusterRole", &name), &service_account(options))]

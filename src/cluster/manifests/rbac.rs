@@ -69,7 +69,7 @@ fn own_rules(options: &Options) -> Vec<Value> {
             "apiGroups": [""],
             "resources": ["secrets"],
             "resourceNames": [options.named("serving")],
-            "verbs": ["get", "list", "watch", "patch", "update"],
+            "verbs": ["get", "list", "watch", "update"],
         }));
         // A rule for "create" cannot name the object.
         rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}));
@@ -100,7 +100,7 @@ fn pool_rules(policy: &Policy, namespace: &str) -> Vec<Value> {
 }
 
 fn events() -> Value {
-    json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]})
+    json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]})
 }
 
 /// The resource of a kind by the rule that nearly all of them keep.

@@ -10,6 +10,7 @@ use poolwright::cluster::{Connection, connect};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::audit;
 use super::pki::{Authority, Pair, service_account_key};
 use super::process::{Process, free_port};
 use super::wait::until;
@@ -98,8 +99,10 @@ impl ControlPlane {
     pub fn keep_logs(&self) -> PathBuf {
         let kept = self.folder().with_extension("logs");
         let _ = fs::create_dir(&kept);
-        for name in ["etcd", "kube-apiserver", "kube-controller-manager", "keda-operator", "keda-adapter"] {
-            let _ = fs::copy(self.folder().join(format!("{name}.log")), kept.join(format!("{name}.log")));
+        for file in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
+            if file.path().extension().is_some_and(|e| e == "log") {
+                let _ = fs::copy(file.path(), kept.join(file.file_name()));
+            }
         }
         kept
     }
@@ -176,6 +179,8 @@ fn apiserver_args(folder: &Path, etcd_port: u16, port: u16, authority: &Authorit
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
         format!("--proxy-client-cert-file={}", proxy.certificate.display()),
         format!("--proxy-client-key-file={}", proxy.key.display()),
+        format!("--audit-policy-file={}", audit::policy(folder).display()),
+        format!("--audit-log-path={}", folder.join(audit::LOG).display()),
     ]
 }
 

@@ -27,7 +27,7 @@ impl Keda {
         let crds = world.assets.keda.join("crds").display().to_string();
         let kubectl = &world.kubectl;
         kubectl.ok(&["apply", "--server-side", "--filename", &crds]);
-        kubectl.ok(&["create", "namespace", NAMESPACE]);
+        kubectl.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"));
         let certificates = certificates(world, folder);
         let (grpc_port, adapter_port) = (free_port(), free_port());
         let operator = start_operator(world, &certificates, grpc_port);
@@ -51,7 +51,7 @@ fn certificates(world: &World, folder: &Path) -> String {
     let hosts = ["localhost", "127.0.0.1", "keda-operator", "keda-operator.keda.svc.cluster.local"];
     let Pair { certificate, key } = world.plane.authority.server("keda", &hosts);
     let place = folder.join("keda");
-    std::fs::create_dir(&place).expect("a new folder");
+    std::fs::create_dir_all(&place).expect("a folder can be made");
     for (from, to) in [(certificate, "tls.crt"), (key, "tls.key"), (world.plane.authority.certificate(), "ca.crt")] {
         std::fs::copy(from, place.join(to)).expect("certificates can be copied");
     }
@@ -95,6 +95,8 @@ fn start_adapter(world: &World, certificates: &str, grpc_port: u16, port: u16) -
         format!("--cert-dir={certificates}"),
         format!("--client-ca-file={}", world.plane.authority.certificate().display()),
         format!("--metrics-service-address=localhost:{grpc_port}"),
+        // Of its own metrics; the usual one may be taken.
+        format!("--port={}", free_port()),
     ];
     let program = world.assets.keda.join("adapter");
     Process::start("keda-adapter", &program, &args, &environment(), world.plane.folder())

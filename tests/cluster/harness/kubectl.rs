@@ -40,6 +40,16 @@ impl Kubectl {
         said.out
     }
 
+    /// Run a line of the documentation as somebody would in a clone of the repository.
+    pub fn shell(&self, line: &str) -> Said {
+        let folder = self.program.parent().unwrap_or(Path::new("."));
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", line]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.env("PATH", path).env("HOME", &self.home).env("KUBECONFIG", &self.kubeconfig);
+        said(command.stdin(Stdio::null()).output().expect("bash can be started"))
+    }
+
     /// A token of a service account.
     pub fn token(&self, namespace: &str, account: &str) -> String {
         self.ok(&["create", "token", account, "--namespace", namespace, "--duration=24h"]).trim().to_owned()

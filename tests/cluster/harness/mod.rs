@@ -1,7 +1,11 @@
 //! What the cluster tests stand on. Knows nothing of any single test.
 
 pub mod assets;
+pub mod audit;
 pub mod controlplane;
+pub mod daemon;
+pub mod engines;
+pub mod guide;
 pub mod hpa;
 pub mod keda;
 pub mod kubectl;

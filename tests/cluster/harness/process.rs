@@ -64,6 +64,11 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
+    /// All that it wrote so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// Ask it to stop, and end it if it does not within ten seconds.
     pub async fn stop(&mut self) {
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();

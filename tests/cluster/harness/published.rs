@@ -18,7 +18,8 @@ use poolwright::perf::Evidence;
 use poolwright::policy::Mode;
 use poolwright::serve::auth::Limits;
 use poolwright::serve::{
-    Access, ClientCertificates, Listener, ServeState, StopTimes, Tls, api_router, run, web_router,
+    Access, ClientCertificates, Http2, KEDA_HTTP2, KedaOptions, Listener, ServeState, StopTimes, Tls, api_router,
+    keda_router, run, web_router,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -44,10 +45,14 @@ type Reads = Arc<Mutex<BTreeMap<String, u64>>>;
 pub struct Server {
     pub api_port: u16,
     pub web_port: u16,
+    /// Where KEDA's external scaler is, once it is served.
+    pub keda_port: u16,
     published: Arc<ArcSwap<Published>>,
     said: BTreeMap<(String, String), Say>,
     reads: Reads,
     tls: Tls,
+    /// Of the external scaler; `None` while there is none.
+    keda_tls: Option<Tls>,
     /// Who it is towards the cluster.
     kubeconfig: PathBuf,
     /// `None` while it is killed.
@@ -62,10 +67,12 @@ impl Server {
         let mut server = Self {
             api_port: free_port(),
             web_port: free_port(),
+            keda_port: free_port(),
             published: Arc::new(ArcSwap::from_pointee(Published::empty(MAX_AGE_SECONDS))),
             said: BTreeMap::new(),
             reads: Reads::default(),
             tls,
+            keda_tls: None,
             kubeconfig,
             runtime: None,
         };
@@ -109,6 +116,13 @@ impl Server {
         reads.get(&format!("{namespace}/{pool}")).copied().unwrap_or(0)
     }
 
+    /// Serve KEDA's external scaler too, from now on.
+    pub fn serve_keda(&mut self, tls: Tls) {
+        self.keda_tls = Some(tls);
+        self.kill();
+        self.restart();
+    }
+
     /// End it as a crash would: connections break.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -121,6 +135,7 @@ impl Server {
         let (api, web) = (bind(self.api_port), bind(self.web_port));
         let (published, reads, tls) = (self.published.clone(), self.reads.clone(), self.tls.clone());
         let kubeconfig = self.kubeconfig.clone();
+        let keda = self.keda_tls.clone().map(|tls| (bind(self.keda_port), tls));
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         // The client of the cluster is made in there, so that it ends with the rest.
         runtime.spawn(async move {
@@ -129,10 +144,16 @@ impl Server {
             let state = ServeState::new(published, Arc::new(SystemClock));
             let state = state.with_check("authentication-trust", move || trust.health());
             let readiness = state.readiness().clone();
-            let listeners = vec![
-                Listener { socket: api, router: counted(api_router(state.clone(), &access), reads), tls: Some(tls) },
-                Listener { socket: web, router: web_router(state), tls: None },
+            let http2 = Http2::default();
+            let api_router = counted(api_router(state.clone(), &access), reads);
+            let mut listeners = vec![
+                Listener { socket: api, router: api_router, tls: Some(tls), http2 },
+                Listener { socket: web, router: web_router(state.clone()), tls: None, http2 },
             ];
+            if let Some((socket, tls)) = keda {
+                let router = keda_router(state, KedaOptions::default());
+                listeners.push(Listener { socket, router, tls: Some(tls), http2: KEDA_HTTP2 });
+            }
             let times = StopTimes { drain: Duration::ZERO, grace: Duration::from_secs(1) };
             run(listeners, readiness, std::future::pending(), times).await
         });
@@ -157,8 +178,17 @@ async fn delegated(kubeconfig: PathBuf, trust: Arc<ClusterTrust>) -> Access {
     Access::delegated(trust, reviews, Arc::new(SystemClock), Limits::default())
 }
 
+/// The port may still be held for a moment by a server that was just killed.
 fn bind(port: u16) -> TcpListener {
-    let socket = TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|error| panic!("port {port}: {error}"));
+    let mut tries = 0;
+    let socket = loop {
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(socket) => break socket,
+            Err(error) if tries == 100 => panic!("port {port}: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+        tries += 1;
+    };
     socket.set_nonblocking(true).expect("a socket can be made non-blocking");
     socket
 }
@@ -233,5 +263,6 @@ fn pool(namespace: &str, name: &str, say: Say) -> PoolDecision {
         ttft_histogram: None,
         itl_histogram: None,
         cost_per_hour: 0.0,
+        cluster: None,
     }
 }
