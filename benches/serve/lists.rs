@@ -19,6 +19,8 @@ use crate::fleet;
 use crate::load::{Figures, Load, Schedule, busy, header, load, row, runtime};
 use crate::server::{self, FLOOR, Server, What};
 
+const MOST_POOLS: usize = 10_000;
+
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Longer than an answer about a right is remembered.
 const DURATION: Duration = Duration::from_secs(12);
@@ -39,24 +41,33 @@ pub fn run() {
     println!("lists of one item behind a front proxy, rights cached; h2 over TLS, one server thread; {}", busy());
     println!("{}", header());
     let front = FrontProxy::new();
-    for pools in [100, 10_000] {
+    for pools in [100, MOST_POOLS] {
         let server = Server::start(What::Api, pools, &front);
-        let of_pool = |index: usize| path(index, pools);
-        let run =
-            |schedule, path: &dyn Fn(usize) -> String, accept| load(&server, &front, &Load { schedule, path, accept });
-        let floor = run(STEADY, &|_| FLOOR.to_owned(), PROTOBUF);
-        println!("{}", row(&format!("2000/s, bare route, {pools} pools held"), &floor, None));
-        for (name, accept) in [("protobuf", PROTOBUF), ("JSON", JSON)] {
-            let figures = run(STEADY, &of_pool, accept);
-            println!("{}", row(&format!("2000/s, list, {name}, {pools} pools"), &figures, Some(STEADY_P99)));
+        steady(&server, &front, pools);
+        if pools == MOST_POOLS {
+            bursts(&server, &front);
         }
-        let floor = run(BURSTS, &|_| FLOOR.to_owned(), PROTOBUF);
-        println!("{}", row("67/s + 300 at once, bare route", &floor, None));
-        println!("{}", row("67/s + 300 at once, list, protobuf", &run(BURSTS, &of_pool, PROTOBUF), None));
-        let inside = runtime().block_on(in_process(pools, &front));
-        println!("{}", row("67/s + 300 at once, without a socket", &inside, Some(BURSTS_P99)));
     }
     println!("{}", busy());
+}
+
+fn steady(server: &Server, front: &FrontProxy, pools: usize) {
+    let of_pool = |index: usize| path(index, pools);
+    let run = |path: &dyn Fn(usize) -> String, accept| load(server, front, &Load { schedule: STEADY, path, accept });
+    let floor = run(&|_| FLOOR.to_owned(), PROTOBUF);
+    println!("{}", row(&format!("2000/s, bare route, {pools} pools held"), &floor, None));
+    for (name, accept) in [("protobuf", PROTOBUF), ("JSON", JSON)] {
+        let figures = run(&of_pool, accept);
+        println!("{}", row(&format!("2000/s, list, {name}, {pools} pools"), &figures, Some(STEADY_P99)));
+    }
+}
+
+fn bursts(server: &Server, front: &FrontProxy) {
+    let run = |path: &dyn Fn(usize) -> String| load(server, front, &Load { schedule: BURSTS, path, accept: PROTOBUF });
+    println!("{}", row("67/s + 300 at once, bare route", &run(&|_| FLOOR.to_owned()), None));
+    println!("{}", row("67/s + 300 at once, list, protobuf", &run(&|index| path(index, MOST_POOLS)), None));
+    let inside = runtime().block_on(in_process(MOST_POOLS, front));
+    println!("{}", row("67/s + 300 at once, without a socket", &inside, Some(BURSTS_P99)));
 }
 
 /// Path of the n-th request: all pools in turns, not in the order in which they are kept.
