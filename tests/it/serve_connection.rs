@@ -130,6 +130,7 @@ impl Drop for Program {
 #[tokio::test]
 async fn connections_never_take_all_open_files() {
     const FILES: usize = 80;
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let program = env!("CARGO_BIN_EXE_poolwright");
     let mut child = Command::new("sh")
         .args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\""), program])
