@@ -1,19 +1,26 @@
-//! What serving costs: real requests over TLS and HTTP/2 on loopback, at a fixed rate, to a server that has
-//! one thread. `make bench-serve` prints the tables.
+//! What serving costs: real requests over TLS and HTTP/2 on loopback, at a fixed rate, to a server that is a process
+//! of its own with one thread. `make bench-serve` prints the tables.
 //!
 //! Each figure stands beside the same load on a route that does nothing: the floor that TLS, HTTP/2, the
-//! client and this machine set in the same run.
+//! client and this machine set in the same run. Memory and processor time are the server's alone.
 
+mod client;
+mod fleet;
 mod lists;
+mod load;
+mod server;
 mod streams;
-mod support;
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
     // `cargo test --benches` asks every benchmark to run; this one has nothing to test.
-    if std::env::args().any(|argument| argument == "--test") {
+    if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Some(at) = arguments.iter().position(|argument| argument == server::SERVE) {
+        return server::serve(&arguments[at + 1..]);
+    }
     lists::run();
     streams::run();
 }

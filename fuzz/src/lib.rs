@@ -13,7 +13,7 @@ use poolwright::control::{
 use poolwright::observe::Quality;
 use poolwright::perf::Evidence;
 use poolwright::policy::Mode;
-use poolwright::serve::{ServeState, api_router};
+use poolwright::serve::{Access, ServeState, api_router};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 
@@ -28,7 +28,8 @@ static API: LazyLock<Router> = LazyLock::new(|| {
         policy: PolicyStatus::default(),
         daemon: DaemonStatus::default(),
     };
-    api_router(ServeState::new(Arc::new(ArcSwap::from_pointee(published)), Arc::new(ManualClock::new(4.0))))
+    let state = ServeState::new(Arc::new(ArcSwap::from_pointee(published)), Arc::new(ManualClock::new(4.0)));
+    api_router(state, &Access::open())
 });
 
 /// What the API answers.
@@ -121,5 +122,6 @@ fn pool(name: &str) -> PoolDecision {
         ttft_histogram: None,
         itl_histogram: None,
         cost_per_hour: 1.0,
+        cluster: None,
     }
 }

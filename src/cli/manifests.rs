@@ -70,7 +70,7 @@ enum For {
     Hpa,
     /// KEDA through the gRPC scaler (`external-push`).
     Keda,
-    /// KEDA through the JSON endpoint (`metrics-api`).
+    /// KEDA through the JSON endpoint (`metrics-api`) with a bearer token.
     MetricsApi,
 }
 

@@ -96,6 +96,7 @@ pub fn main() -> ExitCode {
         eprintln!("poolwright: --log {filter}: {error}");
         return Exit::Usage.into();
     }
+    raise_open_files();
     // One TLS implementation in the whole program; a second call could only follow a first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(cli.verb) {
@@ -106,6 +107,14 @@ pub fn main() -> ExitCode {
             Exit::Failed.into()
         }
     }
+}
+
+/// Whether this is a command line of the program; its name comes first.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(arguments: &[&str]) -> Result<(), clap::Error> {
+    Cli::try_parse_from(arguments).map(|_| ())
 }
 
 fn run(verb: Verb) -> anyhow::Result<Exit> {
@@ -134,6 +143,16 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// Allow as many open files as the system admits, as Go's programs do: the usual 1024 is for programs that still
+/// use `select`, and a flood of connections would be felt everywhere.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, ?limit, "the limit of open files stays");
+    }
 }
 
 fn init_logging(filter: &str, format: LogFormat) -> anyhow::Result<()> {

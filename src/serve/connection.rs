@@ -1,8 +1,10 @@
 //! One connection: the handshake, HTTP/1.1 or HTTP/2 on it, and when it ends.
 //!
 //! A connection ends by itself when it was idle for too long, when an answer asks for it, or when the server
-//! stops; requests that run are always finished first, within the server's grace time.
+//! stops; requests that run are finished first, within the server's grace time. Who neither leaves nor reads is cut
+//! off.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -47,8 +49,12 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 /// How long a connection may stay open without a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How long a client may take to take leave; then the connection is cut.
+/// How long a client may take to take leave; then the connection is cut. What it asks later is not waited for.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client may take to read a whole answer that was ready at once; then the connection is cut. A proxy
+/// such as kube-apiserver gives up a slow client of its own long before.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What serves a connection.
 #[derive(Clone)]
@@ -94,7 +100,7 @@ struct Service {
 
 impl Service {
     async fn answer(self, request: Request<Incoming>, life: Arc<Life>) -> Result<Response<Watched>, Infallible> {
-        let running = Running::new(life);
+        let mut running = Running::new(life);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(self.address));
         if let Some(peer) = self.peer {
@@ -103,6 +109,10 @@ impl Service {
         let mut response = self.router.oneshot(request).await?;
         if response.extensions_mut().remove::<CloseConnection>().is_some() {
             running.life.leave.notify_one();
+        }
+        // An answer without a known length is a stream, which may last.
+        if hyper::body::Body::size_hint(response.body()).exact().is_some_and(|bytes| bytes > 0) {
+            running.is_to_be_taken();
         }
         Ok(response.map(|body| Watched { body, _running: running }))
     }
@@ -122,7 +132,6 @@ async fn talk(
     };
     // Without upgrades: nothing here speaks another protocol.
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), handler));
-    let mut leaving = false;
     loop {
         tokio::select! {
             result = connection.as_mut() => {
@@ -131,19 +140,15 @@ async fn talk(
                 }
                 return;
             }
-            () = closing.cancelled(), if !leaving => {}
-            () = life.leave.notified(), if !leaving => {}
-            () = tokio::time::sleep_until(life.deadline(leaving)) => {
-                if !life.is_over(leaving) {
-                    continue;
-                }
-                if leaving {
-                    return;
-                }
-            }
+            () = closing.cancelled(), if !life.is_leaving() => {}
+            () = life.leave.notified(), if !life.is_leaving() => {}
+            () = tokio::time::sleep_until(life.deadline()) => match life.state(Instant::now()) {
+                State::Fine => continue,
+                State::Idle => {}
+                State::Over => return,
+            },
         }
-        leaving = true;
-        life.touch();
+        life.take_leave();
         connection.as_mut().graceful_shutdown();
     }
 }
@@ -179,15 +184,46 @@ struct Life {
 }
 
 struct Inner {
+    /// Requests that are waited for.
     running: usize,
     requested: bool,
-    /// Last begin or end of a request, or of the connection.
+    /// Last begin or end of a request that is waited for, or of the connection.
     since: Instant,
+    /// When the client was asked to leave.
+    leaving: Option<Instant>,
+    /// Answers on their way: until when they have to be taken, and a number that keeps them apart.
+    answers: BTreeSet<(Instant, u64)>,
+    next_answer: u64,
+}
+
+/// What a look at a connection finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fine,
+    /// Nothing was asked for so long that the client should leave.
+    Idle,
+    /// The client did not leave, or does not read: cut it off.
+    Over,
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Self { running: 0, requested: false, since: Instant::now() }
+        let (leaving, answers) = (None, BTreeSet::new());
+        Self { running: 0, requested: false, since: Instant::now(), leaving, answers, next_answer: 0 }
+    }
+}
+
+impl Inner {
+    /// When the connection is idle for too long, or has had time enough to leave.
+    fn rest_ends(&self) -> Instant {
+        match (self.running, self.leaving, self.requested) {
+            (0, Some(since), _) => self.since.max(since) + LEAVE_TIMEOUT,
+            (0, None, false) => self.since + HEADER_TIMEOUT,
+            (0, None, true) => self.since + IDLE_TIMEOUT,
+            // A request runs: the connection is not idle before that many seconds after its end.
+            (_, Some(_), _) => Instant::now() + LEAVE_TIMEOUT,
+            (_, None, _) => Instant::now() + IDLE_TIMEOUT,
+        }
     }
 }
 
@@ -196,47 +232,77 @@ impl Life {
         change(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn touch(&self) {
-        self.with(|inner| inner.since = Instant::now());
+    fn take_leave(&self) {
+        self.with(|inner| inner.leaving = Some(Instant::now()));
     }
 
-    /// When to look again whether the connection is idle for too long.
-    fn deadline(&self, leaving: bool) -> Instant {
-        self.with(|inner| match (inner.running, leaving, inner.requested) {
-            (0, true, _) => inner.since + LEAVE_TIMEOUT,
-            (0, false, false) => inner.since + HEADER_TIMEOUT,
-            (0, false, true) => inner.since + IDLE_TIMEOUT,
-            // A request runs: the connection is not idle before that many seconds after its end.
-            (_, true, _) => Instant::now() + LEAVE_TIMEOUT,
-            (_, false, _) => Instant::now() + IDLE_TIMEOUT,
+    fn is_leaving(&self) -> bool {
+        self.with(|inner| inner.leaving.is_some())
+    }
+
+    /// When to look again.
+    fn deadline(&self) -> Instant {
+        self.with(|inner| {
+            let rest = inner.rest_ends();
+            // An answer may come to be taken in the meantime, which has more time than any rest.
+            inner.answers.first().map_or(rest, |(until, _)| rest.min(*until))
         })
     }
 
-    fn is_over(&self, leaving: bool) -> bool {
-        self.with(|inner| inner.running == 0) && self.deadline(leaving) <= Instant::now()
+    fn state(&self, now: Instant) -> State {
+        self.with(|inner| {
+            let rested = inner.running == 0 && inner.rest_ends() <= now;
+            if inner.answers.first().is_some_and(|(until, _)| *until <= now) || (rested && inner.leaving.is_some()) {
+                State::Over
+            } else if rested {
+                State::Idle
+            } else {
+                State::Fine
+            }
+        })
     }
 }
 
 /// One request, until the last byte of its answer or until its client is gone.
 struct Running {
     life: Arc<Life>,
+    /// Whether a stop waits for it. A client that does not leave, and asks on, is not waited for.
+    counts: bool,
+    answer: Option<(Instant, u64)>,
 }
 
 impl Running {
     fn new(life: Arc<Life>) -> Self {
-        life.with(|inner| {
-            inner.running += 1;
+        let counts = life.with(|inner| {
+            let counts = inner.leaving.is_none_or(|since| since.elapsed() < LEAVE_TIMEOUT);
+            inner.running += usize::from(counts);
             inner.requested = true;
+            counts
         });
-        Self { life }
+        Self { life, counts, answer: None }
+    }
+
+    /// The whole answer is ready; from now on it is the client that takes time.
+    fn is_to_be_taken(&mut self) {
+        self.answer = Some(self.life.with(|inner| {
+            let answer = (Instant::now() + TAKE_TIMEOUT, inner.next_answer);
+            inner.next_answer += 1;
+            inner.answers.insert(answer);
+            answer
+        }));
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.life.with(|inner| {
-            inner.running = inner.running.saturating_sub(1);
-            inner.since = Instant::now();
+            if let Some(answer) = &self.answer {
+                inner.answers.remove(answer);
+            }
+            if self.counts {
+                inner.running = inner.running.saturating_sub(1);
+                inner.since = Instant::now();
+            }
         });
     }
 }

@@ -3,14 +3,16 @@
 use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use futures::future::{join_all, try_join_all};
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
@@ -20,8 +22,15 @@ use super::tls::Tls;
 /// Connections of one listener; more wait in the system's queue. Idle ones end by themselves.
 const MAX_CONNECTIONS: usize = 16_384;
 
+/// How many parts of the open files that the process may have one listener takes at most: a flood on one of them
+/// then leaves some to the others, and to what the daemon itself opens.
+const FILE_PARTS: u64 = 4;
+
 /// Rest after a failure to take a connection, e.g. for lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Time between two words about such failures.
+const ACCEPT_WORDS: Duration = Duration::from_secs(10);
 
 /// Time between two looks at the certificate files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
@@ -100,12 +109,13 @@ async fn serve(listener: Listener, closing: CancellationToken, grace: Duration) 
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;
     let connection = Connection { router, tls, http2, closing: closing.clone() };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(most_connections()));
     let mut open = JoinSet::new();
+    let said = Mutex::new(None);
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (accept(&socket).await, place)
+            (accept(&socket, &said).await, place)
         };
         tokio::select! {
             biased;
@@ -133,16 +143,40 @@ async fn serve(listener: Listener, closing: CancellationToken, grace: Duration) 
     Ok(())
 }
 
-async fn accept(socket: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
+/// Connections that one listener may have without taking all open files of the process.
+fn most_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.map(|files| files / FILE_PARTS);
+    files.and_then(|files| usize::try_from(files).ok()).map_or(MAX_CONNECTIONS, |most| most.clamp(1, MAX_CONNECTIONS))
+}
+
+/// The next connection; `said` is when a failure was last spoken of.
+async fn accept(socket: &tokio::net::TcpListener, said: &Mutex<Option<Instant>>) -> (TcpStream, SocketAddr) {
     loop {
         match socket.accept().await {
             Ok(accepted) => return accepted,
+            // Its client is gone already; the next one may be there.
+            Err(error) if is_of_client(&error) => tracing::debug!(%error, "a connection ended before it was taken"),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be taken");
+                let silent = {
+                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    let silent = said.is_some_and(|at| at.elapsed() < ACCEPT_WORDS);
+                    if !silent {
+                        *said = Some(Instant::now());
+                    }
+                    silent
+                };
+                if !silent {
+                    tracing::warn!(%error, "connections cannot be taken");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// A connection that ended in a panic harms no other; it is said.

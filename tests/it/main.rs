@@ -8,6 +8,7 @@ mod decide; // the pure function: repeats, holds, keeps limits, survives nonsens
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod fake_kube; // a kube-apiserver for tests
 mod house; // rules of the house that a compiler does not check
+mod manifests_arguments; // the Deployment's arguments against the program's own parser
 mod manifests_files; // the folder manifests/: what the verb prints
 mod manifests_follow; // rendered HPAs reach every number in one sync
 mod manifests_objects; // rendered objects: known fields, names, versions, rights
@@ -32,6 +33,7 @@ mod serve_auth; // who it is: front proxy, certificates, tokens, nobody
 mod serve_auth_access; // may they: questions, what is remembered, refusals, limits
 mod serve_auth_program; // the daemon's own listener for kube-apiserver, as a program
 mod serve_auth_support; // certificates and a cluster's answers for the tests of authentication
+mod serve_connection; // how connections end: clients that neither leave nor read, floods
 mod serve_credentials; // credentials of the JSON API
 mod serve_encoding; // JSON, YAML and protobuf of lists, errors and discovery
 mod serve_external; // the external metrics API: discovery, data path, errors

@@ -232,8 +232,32 @@ fn a_keda_trigger_finds_the_pool() {
     let url =
         format!("http://poolwright.poolwright-system.svc:8080/v1/namespaces/{}/pools/{}", pool.namespace, pool.name);
     assert_eq!(json["metadata"]["url"], url.as_str());
+    assert_eq!(
+        (&json["metadata"]["authMode"], &json["authenticationRef"]["name"]),
+        (&"bearer".into(), &"poolwright".into())
+    );
     let values = json["metadata"].as_object().unwrap().values().chain(pushed["metadata"].as_object().unwrap().values());
     assert!(values.into_iter().all(Value::is_string), "trigger metadata is a map of text");
+}
+
+/// KEDA's token and the daemon's are of Secrets with one name and one key, and every trigger's reference is there.
+#[test]
+fn the_json_token_is_shown_and_asked_for() {
+    let rendered = all(&policy("heterogeneous", Mode::Act), &of(Follower::MetricsApi));
+    for manifest in rendered.manifests.iter().filter(|m| m.object["kind"] == "ScaledObject") {
+        let namespace = manifest.object["metadata"]["namespace"].as_str().unwrap();
+        let reference = manifest.object["spec"]["triggers"][0]["authenticationRef"]["name"].as_str().unwrap();
+        let shown = &find(&rendered, &format!("TriggerAuthentication {namespace}/{reference}")).object["spec"];
+        let expected = serde_json::json!([{"parameter": "token", "name": "poolwright-json", "key": "token"}]);
+        assert_eq!(shown["secretTargetRef"], expected);
+    }
+    let pod = &find(&rendered, "Deployment poolwright-system/poolwright").object["spec"]["template"]["spec"];
+    let named = |list: &Value, name: &str| list.as_array().unwrap().iter().find(|v| v["name"] == name).unwrap().clone();
+    assert_eq!(named(&pod["volumes"], "json-token")["secret"]["secretName"], "poolwright-json");
+    let container = &pod["containers"][0];
+    let folder = named(&container["volumeMounts"], "json-token")["mountPath"].as_str().unwrap().to_owned();
+    let flag = Value::from(format!("--web-bearer-token-file={folder}/token"));
+    assert!(container["args"].as_array().unwrap().contains(&flag), "{}", container["args"]);
 }
 
 /// Every rule of every role, one line each. A new right has to be written here too.

@@ -7,8 +7,10 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use poolwright::serve::{Upstream, UpstreamSettings};
+use poolwright::serve::auth::{Action, ReviewError};
+use poolwright::serve::{Upstream, UpstreamSettings, api_router};
 
+use crate::serve_auth_support::{Api, Ask, HPA, allowed};
 use crate::serve_support::{Daemon, EM, decision, published};
 
 const KEDA: &str = "labelSelector=scaledobject.keda.sh%2Fname%3Dllama";
@@ -133,6 +135,34 @@ async fn only_what_is_not_ours_is_passed_on() {
     daemon.get(&format!("{EM}/namespaces/inference/poolwright_desired_replicas?{KEDA}")).await;
     daemon.get(&format!("{EM}/namespaces/inference/s0-external?{KEDA}")).await;
     assert_eq!(other.seen().len(), 2);
+}
+
+/// Whoever may not ask us asks nobody: who it is and whether they may is settled first.
+#[tokio::test]
+async fn who_may_not_ask_causes_no_question_to_the_other_server() {
+    let other = Other::ok().await;
+    let api = Api::new();
+    let state = api.daemon.state.clone().with_upstream(Upstream::new(settings(&other.url)).unwrap());
+    let router = api_router(state, &api.access);
+    let path = format!("{EM}/namespaces/inference/s0-external?{KEDA}");
+    api.reviews.answer_access(|question| match question.user.name.as_str() {
+        "broken" => Err(ReviewError("down".into())),
+        name => allowed(name == HPA),
+    });
+    for (ask, code) in [
+        (api.proxied(&path, "somebody", &[]), 403),
+        (Ask::get(&path), 403),
+        (Ask::get(&path).header("authorization", "Bearer wrong"), 401),
+        (api.proxied(&path, "broken", &[]), 500),
+    ] {
+        assert_eq!(ask.send(&router).await.status.as_u16(), code);
+    }
+    assert_eq!(other.seen().len(), 0);
+    let asked = api.reviews.asked();
+    assert_eq!(api.proxied(&path, HPA, &[]).send(&router).await.status.as_u16(), 200);
+    assert_eq!((api.reviews.asked(), other.seen().len()), (asked + 1, 1));
+    let Action::Resource(action) = api.reviews.last().action else { panic!("a resource") };
+    assert_eq!((action.verb.as_str(), action.resource.as_str()), ("list", "s0-external"));
 }
 
 #[tokio::test]

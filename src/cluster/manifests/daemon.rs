@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Certificates, Manifest, ManifestError, MetricsFrom, Options, StateVolume};
+use super::{
+    Certificates, Follower, JSON_SECRET, JSON_TOKEN, Manifest, ManifestError, MetricsFrom, Options, StateVolume,
+};
 
 /// User and group of the image.
 const USER: u32 = 65_532;
@@ -14,6 +16,7 @@ const POLICIES: &str = "/etc/poolwright/policies";
 const STATE: &str = "/var/lib/poolwright";
 const API_TLS: &str = "/etc/poolwright/api-tls";
 const KEDA_TLS: &str = "/etc/poolwright/keda-tls";
+const JSON: &str = "/etc/poolwright/json";
 
 pub fn objects(options: &Options) -> Result<Vec<Manifest>, ManifestError> {
     let mut objects = vec![namespace(options), account(options)];
@@ -205,6 +208,9 @@ fn arguments(options: &Options) -> Vec<String> {
             add("--keda-plaintext");
         }
     }
+    if options.follower == Follower::MetricsApi {
+        add(&format!("--web-bearer-token-file={JSON}/{JSON_TOKEN}"));
+    }
     arguments
 }
 
@@ -222,6 +228,9 @@ fn volume_list(options: &Options) -> Vec<(&'static str, &'static str, Value)> {
     }
     if options.is_keda_grpc() && options.keda_tls {
         volumes.push(("keda-tls", KEDA_TLS, secret("keda-serving")));
+    }
+    if options.follower == Follower::MetricsApi {
+        volumes.push(("json-token", JSON, secret(JSON_SECRET)));
     }
     volumes
 }

@@ -128,6 +128,10 @@ fn namespaces(policy: &Policy) -> BTreeSet<&str> {
     policy.pools.iter().map(|p| p.namespace.as_str()).collect()
 }
 
+/// End of the name of the Secret with the JSON API's token, and the key in it.
+const JSON_SECRET: &str = "json";
+const JSON_TOKEN: &str = "token";
+
 const NAME_LABEL: &str = "app.kubernetes.io/name";
 const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 

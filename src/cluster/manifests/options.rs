@@ -12,7 +12,7 @@ pub enum Follower {
     Hpa,
     /// KEDA, through poolwright's gRPC scaler: pushed from 0, polled otherwise.
     Keda,
-    /// KEDA, through poolwright's JSON.
+    /// KEDA, through poolwright's JSON with a bearer token.
     MetricsApi,
 }
 
@@ -101,6 +101,15 @@ impl Options {
 
     pub(super) fn is_keda_grpc(&self) -> bool {
         self.follower == Follower::Keda
+    }
+
+    /// Whether KEDA shows a certificate or a token.
+    pub(super) fn keda_authenticates(&self) -> bool {
+        match self.follower {
+            Follower::Hpa => false,
+            Follower::Keda => self.keda_tls,
+            Follower::MetricsApi => true,
+        }
     }
 
     pub(super) fn serves_api(&self) -> bool {

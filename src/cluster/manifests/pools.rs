@@ -23,7 +23,7 @@ pub fn objects(policy: &Policy, options: &Options, rendered: &mut Rendered) {
             continue;
         }
         let acts = pool.mode == Mode::Act;
-        if options.is_keda_grpc() && options.keda_tls && acts && authenticated.insert(&pool.namespace) {
+        if options.keda_authenticates() && acts && authenticated.insert(&pool.namespace) {
             rendered.manifests.push(scaled_object::authentication(&pool.namespace, options));
         }
         let scaler = match options.follower {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pools::{behavior, metadata, target, tolerance_note};
-use super::{Follower, Manifest, Options};
+use super::{Follower, JSON_SECRET, JSON_TOKEN, Manifest, Options};
 use crate::policy::Pool;
 
 /// Seconds between two polls of KEDA.
@@ -62,7 +62,9 @@ fn trigger(pool: &Pool, options: &Options) -> Value {
                 "valueLocation": "desired_replicas",
                 "targetValue": "1",
                 "activationTargetValue": "0",
+                "authMode": "bearer",
             },
+            "authenticationRef": {"name": options.name()},
         });
     }
     let address = format!("{}.{namespace}.svc:9443", options.named("keda"));
@@ -81,22 +83,30 @@ fn trigger(pool: &Pool, options: &Options) -> Value {
     })
 }
 
-/// KEDA's client certificate for the pools of one namespace.
+/// What KEDA shows for the pools of one namespace: a client certificate, or the token of the JSON API.
 pub fn authentication(namespace: &str, options: &Options) -> Manifest {
-    let secret = options.named("keda-client");
-    let from = |parameter: &str, key: &str| json!({"parameter": parameter, "name": secret, "key": key});
+    let (secret, parameters, note) = if options.follower == Follower::MetricsApi {
+        let (secret, own) = (options.named(JSON_SECRET), &options.identity.namespace);
+        let note = format!(
+            "Needs the Secret {secret} in this namespace and the same one in {own}, with the key {JSON_TOKEN}: \
+             `kubectl -n NAMESPACE create secret generic {secret} --from-literal={JSON_TOKEN}=TOKEN`. A second line \
+             in the Secret of {own} is accepted too, so that a token can be replaced."
+        );
+        (secret, vec![("token", JSON_TOKEN)], note)
+    } else {
+        let secret = options.named("keda-client");
+        let note = format!(
+            "Needs the Secret {secret} in this namespace, with ca.crt, tls.crt and tls.key: scripts/keda-certificates \
+             makes it."
+        );
+        (secret, vec![("caCert", "ca.crt"), ("tlsClientCert", "tls.crt"), ("tlsClientKey", "tls.key")], note)
+    };
+    let from = |(parameter, key): (&str, &str)| json!({"parameter": parameter, "name": secret, "key": key});
     let object = json!({
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "TriggerAuthentication",
         "metadata": options.metadata(options.name(), Some(namespace)),
-        "spec": {"secretTargetRef": [
-            from("caCert", "ca.crt"),
-            from("tlsClientCert", "tls.crt"),
-            from("tlsClientKey", "tls.key"),
-        ]},
+        "spec": {"secretTargetRef": parameters.into_iter().map(from).collect::<Vec<_>>()},
     });
-    Manifest::new(object).note(format!(
-        "Needs the Secret {secret} in this namespace, with ca.crt, tls.crt and tls.key: scripts/keda-certificates \
-         makes it."
-    ))
+    Manifest::new(object).note(note)
 }
