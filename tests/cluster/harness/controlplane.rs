@@ -94,11 +94,17 @@ impl ControlPlane {
         wait_ready(&client, &mut [&mut self.etcd, &mut self.apiserver, &mut self.controllers]).await;
     }
 
+    /// Processor time that its processes have used, seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        [&self.etcd, &self.apiserver, &self.controllers].into_iter().map(Process::cpu_seconds).sum()
+    }
+
     /// Do not remove the logs; where they are.
     pub fn keep_logs(&self) -> PathBuf {
         let kept = self.folder().with_extension("logs");
         let _ = fs::create_dir(&kept);
-        for name in ["etcd", "kube-apiserver", "kube-controller-manager", "keda-operator", "keda-adapter"] {
+        let ours = ["etcd", "kube-apiserver", "kube-controller-manager", "keda-operator", "keda-adapter"];
+        for name in ours.into_iter().chain(["prometheus", "poolwright"]) {
             let _ = fs::copy(self.folder().join(format!("{name}.log")), kept.join(format!("{name}.log")));
         }
         kept

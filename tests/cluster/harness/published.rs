@@ -18,7 +18,7 @@ use poolwright::perf::Evidence;
 use poolwright::policy::Mode;
 use poolwright::serve::auth::Limits;
 use poolwright::serve::{
-    Access, ClientCertificates, Listener, ServeState, StopTimes, Tls, api_router, run, web_router,
+    Access, ClientCertificates, Http2, Listener, ServeState, StopTimes, Tls, api_router, run, web_router,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -130,8 +130,13 @@ impl Server {
             let state = state.with_check("authentication-trust", move || trust.health());
             let readiness = state.readiness().clone();
             let listeners = vec![
-                Listener { socket: api, router: counted(api_router(state.clone(), &access), reads), tls: Some(tls) },
-                Listener { socket: web, router: web_router(state), tls: None },
+                Listener {
+                    socket: api,
+                    router: counted(api_router(state.clone(), &access), reads),
+                    tls: Some(tls),
+                    http2: Http2::default(),
+                },
+                Listener { socket: web, router: web_router(state), tls: None, http2: Http2::default() },
             ];
             let times = StopTimes { drain: Duration::ZERO, grace: Duration::from_secs(1) };
             run(listeners, readiness, std::future::pending(), times).await
@@ -228,6 +233,7 @@ fn pool(namespace: &str, name: &str, say: Say) -> PoolDecision {
         running: None,
         waiting: None,
         kv_usage: None,
+        cluster: None,
         ttft: Latency::default(),
         itl: Latency::default(),
         ttft_histogram: None,
