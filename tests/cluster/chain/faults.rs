@@ -34,6 +34,9 @@ impl Chain {
         let from = self.fault(&format!("Prometheus stops for {seconds:.0} s"));
         self.prometheus.kill();
         self.run(seconds).await;
+        if self.witness.seen().is_followed() {
+            self.problems.push("Prometheus is away and every number counts as decided from fresh data".into());
+        }
         self.prometheus.restart();
         self.recovered("Prometheus is back", from).await;
     }
@@ -44,6 +47,9 @@ impl Chain {
         self.poolwright.kill();
         let remembered = self.remembered();
         self.run(AWAY_SECONDS).await;
+        if self.witness.seen().decision.is_some() {
+            self.problems.push("poolwright is away and somebody gives its numbers".into());
+        }
         self.poolwright.restart();
         let back = self.witness.now();
         let first = loop {
