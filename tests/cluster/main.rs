@@ -3,7 +3,7 @@
 //!
 //! This program has a `main` of its own: one control plane serves all tests, which run one after the other in
 //! the order below, and it stops when the last of them has ended, whatever happened. Arguments are parts of
-//! test names: `cargo test --test cluster follow`.
+//! test names: `cargo test --test cluster follow`. The whole chain (`chain::`) takes long and runs only when named.
 
 mod access;
 mod aggregation;

@@ -71,6 +71,7 @@ pub async fn everything_is_real_but_the_gpu(world: &mut World) {
     let mut chain = Chain::start(world).await;
     let loaded_seconds = chain.witness.now();
     chain.run(length).await;
+    chain.judge_standing();
     chain.faults(world, length).await;
     chain.run(30.0).await;
     let control_plane = world.plane.cpu_seconds() - cpu;
@@ -145,6 +146,17 @@ impl Chain {
         let now = self.witness.now();
         self.windows.push(Window { from_seconds: 0.0, to_seconds: now });
         println!("  the HPAs follow after {now:.0} s");
+    }
+
+    /// poolwright sees the cluster with the rights it has, and finds nothing wrong with who follows it.
+    fn judge_standing(&mut self) {
+        let decision = self.witness.seen().decision.clone();
+        for pool in decision.iter().flat_map(|d| &d.pools) {
+            let scaler = pool.cluster.as_ref().and_then(|c| c.scaler.as_ref());
+            if !scaler.is_some_and(|s| s.follows && s.problems.is_empty()) {
+                self.problems.push(format!("poolwright says that {} is not followed: {:?}", pool.pool, pool.cluster));
+            }
+        }
     }
 
     /// Let `seconds` go by.
