@@ -12,7 +12,8 @@ use crate::harness::process::{Process, free_port};
 use crate::harness::wait::until;
 use crate::harness::{NAMESPACE, SERVICE, World};
 
-const PROMETHEUS: &str = "/usr/bin/prometheus";
+/// Wherever the system finds it.
+const PROMETHEUS: &str = "prometheus";
 const POOLWRIGHT: &str = env!("CARGO_BIN_EXE_poolwright");
 /// Time for a program to start.
 const START: Duration = Duration::from_secs(60);
@@ -73,7 +74,8 @@ fn run(name: &str, path: &Path, args: &[String], folder: &Path) -> Process {
 
 /// Whether there is a Prometheus to run.
 pub fn prometheus_is_installed() -> bool {
-    Path::new(PROMETHEUS).exists()
+    let mut command = Command::new(PROMETHEUS);
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
 /// Scrape the pods' servers, as `discovery` lists them: the Prometheus of many distributions is built without
