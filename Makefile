@@ -23,6 +23,9 @@ test: toolchain ## All tests a change must pass; no cluster, no Prometheus neede
 cluster-test: toolchain ## Tests against a real Kubernetes control plane and KEDA, built from Go modules once; skipped without Go. TESTS="hold"
 	@scripts/cluster-test $(TESTS)
 
+cluster-demo: toolchain ## The whole chain: simulated vLLM servers, real Prometheus, poolwright, real HPA; then faults. 16 minutes; CLUSTER_DEMO_SECONDS=240 makes it 9.
+	@scripts/cluster-test chain::
+
 lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -44,6 +47,6 @@ toolchain: ## Check for what a build needs and install what is missing.
 	@scripts/toolchain
 
 help: ## List the commands.
-	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test lint generated bench bench-serve toolchain help
+.PHONY: run build test cluster-test cluster-demo lint generated bench bench-serve toolchain help

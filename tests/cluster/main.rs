@@ -3,10 +3,11 @@
 //!
 //! This program has a `main` of its own: one control plane serves all tests, which run one after the other in
 //! the order below, and it stops when the last of them has ended, whatever happened. Arguments are parts of
-//! test names: `cargo test --test cluster follow`.
+//! test names: `cargo test --test cluster follow`. The whole chain (`chain::`) takes long and runs only when named.
 
 mod access;
 mod aggregation;
+mod chain;
 mod daemon;
 mod daemon_keda;
 mod daemon_owner;
@@ -71,10 +72,14 @@ const TESTS: &[Test] = &[
     test!(daemon_remove::the_api_goes_only_if_it_is_ours),
 ];
 
+/// Timed apart: they run only when asked for by name.
+const APART: &[Test] = &[test!(chain::everything_is_real_but_the_gpu)];
+
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let chosen: Vec<&Test> =
-        TESTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| name.contains(w))).collect();
+    let asked_for = |name: &str| wanted.iter().any(|w| name.contains(w.as_str()));
+    let usual = TESTS.iter().filter(|(name, _)| wanted.is_empty() || asked_for(name));
+    let chosen: Vec<&Test> = usual.chain(APART.iter().filter(|(name, _)| asked_for(name))).collect();
     if std::env::args().any(|a| a == "--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -95,6 +95,11 @@ impl ControlPlane {
         wait_ready(&client, &mut [&mut self.etcd, &mut self.apiserver, &mut self.controllers]).await;
     }
 
+    /// Processor time that its processes have used, seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        [&self.etcd, &self.apiserver, &self.controllers].into_iter().map(Process::cpu_seconds).sum()
+    }
+
     /// Do not remove the logs; where they are.
     pub fn keep_logs(&self) -> PathBuf {
         let kept = self.folder().with_extension("logs");

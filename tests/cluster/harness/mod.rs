@@ -39,7 +39,7 @@ pub struct World {
     pub client: Client,
     pub assets: Assets,
     /// Ends before the control plane does.
-    _kubelet: Kubelet,
+    pub kubelet: Kubelet,
     pub plane: ControlPlane,
 }
 
@@ -50,7 +50,7 @@ impl World {
         let kubectl = Kubectl::new(&assets.controlplane, plane.folder(), &plane.admin_kubeconfig());
         let kubelet = Kubelet::start(client.clone()).await;
         let server = Server::start(identity(&kubectl, &plane));
-        let world = Self { server, kubectl, client, assets, _kubelet: kubelet, plane };
+        let world = Self { server, kubectl, client, assets, kubelet, plane };
         world.register();
         world
     }

@@ -258,6 +258,7 @@ fn pool(namespace: &str, name: &str, say: Say) -> PoolDecision {
         running: None,
         waiting: None,
         kv_usage: None,
+        cluster: None,
         ttft: Latency::default(),
         itl: Latency::default(),
         ttft_histogram: None,
