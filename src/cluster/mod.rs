@@ -8,6 +8,7 @@
 mod authority;
 mod certificates;
 mod client;
+pub mod doctor;
 mod events;
 mod identity;
 pub mod manifests;
