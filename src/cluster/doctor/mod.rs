@@ -253,8 +253,18 @@ fn version(policy: &Policy, facts: &ClusterFacts, report: &mut Report) {
     }
 }
 
-/// An HPA that gets no number because nobody can get one is no matter of its own.
+/// An HPA that gets no number because nobody can get one, or that rests because of another one, is no matter of its
+/// own.
 fn consequences(report: &mut Report) {
+    let rivals: Vec<String> =
+        report.findings.iter().filter(|f| f.kind == "two-scalers").map(|f| f.object.clone()).collect();
+    for finding in &mut report.findings {
+        let rests = finding.kind == "scaler-condition" && finding.message.contains("AmbiguousSelector");
+        if rests && rivals.contains(&finding.object) {
+            finding.severity = Severity::Info;
+            "delete all but one of the scalers first, this follows from it".clone_into(&mut finding.action);
+        }
+    }
     let broken = |f: &Finding| matches!(f.area, Area::Api | Area::Rights) && f.severity == Severity::Error;
     let Some(cause) = report.findings.iter().find(|f| broken(f)).map(|f| f.object.clone()) else { return };
     for finding in &mut report.findings {
