@@ -36,7 +36,8 @@ impl Notices {
             match pool.cluster.as_ref().and_then(|cluster| cluster.scaler.as_ref()) {
                 Some(scaler) if scaler.follows => {
                     if self.astray.remove(&id) {
-                        let note = format!("pool {}: {} {} follows its number again", pool.pool, scaler.kind, scaler.name);
+                        let note =
+                            format!("pool {}: {} {} follows its number again", pool.pool, scaler.kind, scaler.name);
                         let (regarding, weight) = (regarding(pool, target), Weight::Normal);
                         notices.push(Notice { regarding, weight, reason: "ScalerFollows", action: "Check", note });
                     }

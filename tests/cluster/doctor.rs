@@ -163,13 +163,15 @@ spec:
             let report: Value = serde_json::from_slice(&said.stdout).map_err(|_| text_of(&said))?;
             let findings = report["findings"].as_array().cloned().unwrap_or_default();
             let wrong: Vec<&Value> = findings.iter().filter(|f| f["severity"] != "info").collect();
-            let has = |finding: &Value, field: &str, part: &str| finding[field].as_str().is_some_and(|t| t.contains(part));
+            let has =
+                |finding: &Value, field: &str, part: &str| finding[field].as_str().is_some_and(|t| t.contains(part));
             match wrong.as_slice() {
-                [one] if one["kind"] == kind
-                    && has(one, "object", object)
-                    && has(one, "message", message)
-                    && one["action"].as_str().is_some_and(|action| !action.is_empty())
-                    && said.status.code() == Some(1) =>
+                [one]
+                    if one["kind"] == kind
+                        && has(one, "object", object)
+                        && has(one, "message", message)
+                        && one["action"].as_str().is_some_and(|action| !action.is_empty())
+                        && said.status.code() == Some(1) =>
                 {
                     println!("  {}: {}\n    do: {}", one["object"], one["message"], one["action"]);
                     Ok(())

@@ -28,7 +28,8 @@ fn fleet() -> Policy {
 }
 
 fn observation() -> Observation {
-    let scaler = ScalerReport { kind: "HorizontalPodAutoscaler".into(), name: "a".into(), follows: true, problems: vec![] };
+    let scaler =
+        ScalerReport { kind: "HorizontalPodAutoscaler".into(), name: "a".into(), follows: true, problems: vec![] };
     let seen = PoolObservation {
         pool: "inference/a".into(),
         ready: Signal::fresh(2, NOW),
@@ -206,7 +207,7 @@ fn consequences_are_not_faults_of_their_own() {
 #[test]
 fn milliseconds_and_old_samples_are_recognised() {
     let mut slow = observation();
-    let histogram = Histogram { upper: vec![100.0, f64::MAX], counts: vec![10.0, 10.0], sum: 300.0 };
+    let histogram = Histogram { upper: vec![100.0, f64::MAX], cumulative: vec![10.0, 10.0], sum: 300.0, count: 10.0 };
     slow.pools[0].itl = Signal::fresh(histogram, NOW);
     assert_eq!(alone(&look(&slow, facts())).kind, "units");
     let mut old = observation();

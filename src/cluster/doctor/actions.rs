@@ -6,8 +6,22 @@ use crate::policy::Pool;
 
 /// Words that begin what to do, in the sentences of findings.
 const IMPERATIVES: [&str; 16] = [
-    "write", "give", "remove", "keep", "delete", "run", "apply", "start", "set", "check", "add", "tell", "create",
-    "synchronise", "scrape", "use",
+    "write",
+    "give",
+    "remove",
+    "keep",
+    "delete",
+    "run",
+    "apply",
+    "start",
+    "set",
+    "check",
+    "add",
+    "tell",
+    "create",
+    "synchronise",
+    "scrape",
+    "use",
 ];
 
 /// A finding's sentence as what is wrong and what to do: its parts between semicolons that begin with a command.
@@ -54,9 +68,7 @@ pub(super) fn action(
         },
         FindingKind::ScalerWaits => "write `mode: act` in the policy when you trust its advice".to_owned(),
         FindingKind::NoSeries => no_series(pool, cluster),
-        FindingKind::UnmatchedSeries => {
-            "give it a pool in the policy, or keep it out: no pool counts it".to_owned()
-        }
+        FindingKind::UnmatchedSeries => "give it a pool in the policy, or keep it out: no pool counts it".to_owned(),
         FindingKind::DuplicateSeries => {
             "let only one scrape job or address find the instance: drop it from the other (`action: drop` under \
              relabel_configs, or one of two ServiceMonitors or PodMonitors)"

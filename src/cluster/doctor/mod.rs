@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use crate::observe::Severity;
 use crate::cluster::Identity;
 use crate::cluster::manifests::{Grant, KubernetesVersion, Right};
 use crate::observe::Observation;
+pub use crate::observe::Severity;
 use crate::policy::{Mode, Policy};
 use crate::serve::Owner;
 

@@ -22,8 +22,7 @@ use crate::serve::{GROUP, Metric, Owner};
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// Longest wait for each of the others, and how often they are tried.
-const PATIENCE: Patience =
-    Patience { limit: Duration::from_secs(10), tries: 2, pause: Duration::from_millis(500) };
+const PATIENCE: Patience = Patience { limit: Duration::from_secs(10), tries: 2, pause: Duration::from_millis(500) };
 
 /// Questions under way at once.
 const CONCURRENCY: usize = 8;

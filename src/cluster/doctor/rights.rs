@@ -62,13 +62,7 @@ fn account(settings: &Settings) -> String {
 }
 
 /// The rights of one binding that are not there.
-fn missing(
-    grant: &Grant,
-    answers: &[(Right, Answer)],
-    keda_installed: bool,
-    settings: &Settings,
-    report: &mut Report,
-) {
+fn missing(grant: &Grant, answers: &[(Right, Answer)], keda_installed: bool, settings: &Settings, report: &mut Report) {
     let denied: Vec<&Right> = answers
         .iter()
         .filter(|(right, answer)| *answer == Answer::No && (keda_installed || right.group != KEDA))

@@ -46,7 +46,8 @@ pub fn grants(policy: &Policy, options: &Options, account: &str) -> Vec<Grant> {
             let namespace = text(&binding.object, "/metadata/namespace");
             let role = text(&binding.object, "/roleRef/name");
             let of_kubernetes = built_in(role);
-            let rules = of_kubernetes.clone().unwrap_or_else(|| rules(&manifests, &binding.object["roleRef"], namespace));
+            let rules =
+                of_kubernetes.clone().unwrap_or_else(|| rules(&manifests, &binding.object["roleRef"], namespace));
             let mut rights = flatten(&rules, namespace);
             rights.retain(|right| needed(right));
             let mut binding = binding.clone();
