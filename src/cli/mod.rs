@@ -4,6 +4,7 @@
 //! rule of its own: every number it prints comes from a decision or a summary.
 
 mod demo;
+mod doctor;
 mod kubernetes;
 mod manifests;
 mod plan;
@@ -22,7 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 pub enum Exit {
     /// Everything was decided.
     Done,
-    /// Something failed on the way.
+    /// Something failed on the way, or a check-up found something wrong.
     Failed,
     /// The command line or the policy is wrong.
     Usage,
@@ -45,7 +46,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "poolwright", version, about, max_term_width = 100)]
 struct Cli {
-    /// What to log, e.g. `info` or `poolwright=debug,warn`. [default: warn; for plan: error]
+    /// What to log, e.g. `info` or `poolwright=debug,warn`. [default: warn; for plan and doctor: error]
     #[arg(long, global = true, env = "POOLWRIGHT_LOG", value_name = "FILTER")]
     log: Option<String>,
     /// How to log to standard error.
@@ -69,6 +70,8 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// The daemon: decide every interval and publish.
     Serve(Box<serve::ServeArgs>),
+    /// Check metrics, cluster, scalers and rights; say for every finding what to do. Changes nothing.
+    Doctor(Box<doctor::DoctorArgs>),
     /// Print what to apply to a cluster: the daemon, its rights, an HPA or ScaledObject for every pool.
     Manifests(manifests::ManifestsArgs),
     /// Check policies, print their JSON Schema.
@@ -89,8 +92,8 @@ enum Verb {
 /// Parse, run, answer with an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The dry run says itself, in one line, what a daemon would log.
-    let quiet = matches!(cli.verb, Verb::Plan(_));
+    // The dry run and the check-up say themselves, in one line, what a daemon would log.
+    let quiet = matches!(cli.verb, Verb::Plan(_) | Verb::Doctor(_));
     let filter = cli.log.as_deref().unwrap_or(if quiet { "error" } else { "warn" });
     if let Err(error) = init_logging(filter, cli.log_format) {
         eprintln!("poolwright: --log {filter}: {error}");
@@ -122,6 +125,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Demo(args) => runtime()?.block_on(demo::run(args)),
         Verb::Plan(args) => runtime()?.block_on(plan::run(args)),
         Verb::Serve(args) => runtime()?.block_on(serve::run(*args)),
+        Verb::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),
         Verb::Policy(args) => policy::run(&args),
         Verb::Completions { shell } => {

@@ -74,6 +74,20 @@ impl SourceArgs {
         self.prometheus.is_none()
     }
 
+    /// Where the metrics come from, for people. Addresses without credentials.
+    pub fn describe(&self) -> String {
+        match &self.prometheus {
+            Some(url) => {
+                let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+                format!("Prometheus {scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
+            }
+            None if self.scrape_sd.is_empty() && self.scrape.as_ref().is_none_or(Vec::is_empty) => {
+                "direct scrape of the pools' pods and addresses".to_owned()
+            }
+            None => "direct scrape of the addresses given".to_owned(),
+        }
+    }
+
     /// The source, with the cluster's own word where there is one.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub struct View {
     pub owner: Owner,
     /// Namespace and name of the Service it points to.
     pub service: Option<(String, String)>,
+    /// Port of that Service.
+    pub port: Option<i32>,
     pub bundle: Vec<u8>,
     /// Whether kube-apiserver does not verify at all.
     pub insecure: bool,
@@ -76,6 +78,7 @@ impl Registrar {
         let Some(found) = found else { return View { owner: Owner::Absent, ..View::default() } };
         let annotations = found.metadata.annotations.unwrap_or_default();
         let spec = found.spec.unwrap_or_default();
+        let port = spec.service.as_ref().map(|s| s.port.unwrap_or(443));
         let service = spec.service.map(|s| (s.namespace.unwrap_or_default(), s.name.unwrap_or_default()));
         let owner = match &service {
             // kube-apiserver itself serves it.
@@ -93,6 +96,7 @@ impl Registrar {
         View {
             owner,
             service,
+            port,
             bundle: spec.ca_bundle.map(|b| b.0).unwrap_or_default(),
             insecure: spec.insecure_skip_tls_verify.unwrap_or(false),
             injected: annotations.keys().any(|key| key.starts_with(INJECTED)),

@@ -373,8 +373,9 @@ impl Look<'_> {
 }
 
 fn refused(reading: &Reading, refusal: &Refusal, findings: &mut Findings) {
-    let message = format!("{}: {}; it is not used", refusal.measure.as_str(), refusal.why);
-    findings.add(FindingKind::Implausible, format!("{} {}", reading.identity(), refusal.measure.as_str()), message);
+    let identity = reading.identity();
+    let message = refusal.sentence(&identity);
+    findings.add(FindingKind::Implausible, format!("{identity} {}", refusal.measure.as_str()), message);
 }
 
 fn mean(values: &[f64]) -> Option<f64> {

@@ -1,7 +1,8 @@
 //! What is going on in the fleet at one moment: plain data, the only input of a decision besides the
 //! policy. Everything here can be journaled and replayed.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::cluster::PoolCluster;
 use super::{Histogram, Quality, Signal};
@@ -73,14 +74,25 @@ pub struct RatePoint {
     pub rate: f64,
 }
 
-/// Something a person should know about the data.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Something a person should know about the data. Its JSON has the severity too, which follows from the kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct Finding {
     pub kind: FindingKind,
     /// Pool, instance or series the finding is about.
     pub subject: String,
     /// One sentence: what is wrong and what would be right.
     pub message: String,
+}
+
+impl Serialize for Finding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Finding", 4)?;
+        fields.serialize_field("kind", &self.kind)?;
+        fields.serialize_field("severity", &self.kind.severity())?;
+        fields.serialize_field("subject", &self.subject)?;
+        fields.serialize_field("message", &self.message)?;
+        fields.end()
+    }
 }
 
 /// Stable names of findings, also used as metric labels.

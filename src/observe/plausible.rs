@@ -23,6 +23,21 @@ pub struct Refusal {
     pub measure: Measure,
     /// The value and why it cannot be.
     pub why: String,
+    /// The value as it would be were it a percentage of what it should be a share of.
+    pub percent: Option<f64>,
+}
+
+impl Refusal {
+    /// What is wrong and what would be right, for this instance.
+    pub fn sentence(&self, instance: &str) -> String {
+        match self.percent {
+            Some(percent) => format!(
+                "kv use of {instance} looks like percent: {percent}, where 0..1 is possible; it is not used; write a \
+                 share where it is exported, or divide it by 100 where it is recorded"
+            ),
+            None => format!("{}: {}; it is not used", self.measure.as_str(), self.why),
+        }
+    }
 }
 
 /// Check a gauge; the answer is what may be used.
@@ -30,7 +45,7 @@ pub struct Refusal {
 /// # Errors
 /// The value is outside what the measure can be.
 pub fn gauge(measure: Measure, value: f64) -> Result<f64, Refusal> {
-    let refuse = |why: String| Err(Refusal { measure, why });
+    let refuse = |why: String| Err(Refusal { measure, why, percent: None });
     if !value.is_finite() {
         return refuse(format!("{value} is not a number that can be used"));
     }
@@ -40,7 +55,7 @@ pub fn gauge(measure: Measure, value: f64) -> Result<f64, Refusal> {
     match measure {
         Measure::KvUsage if value > 100.0 => refuse(format!("{value} is outside 0..1")),
         Measure::KvUsage if value > 1.0 + KV_TOLERANCE => {
-            refuse(format!("{value} is outside 0..1; is it a percentage? it must be a share"))
+            Err(Refusal { measure, why: format!("{value} is outside 0..1"), percent: Some(value) })
         }
         Measure::KvUsage => Ok(value.min(1.0)),
         Measure::KvCapacity if !(1.0..=MAX_KV_TOKENS).contains(&value) => {
@@ -61,7 +76,7 @@ pub fn counter(measure: Measure, value: f64) -> Result<f64, Refusal> {
     if value.is_finite() && (0.0..=MAX_COUNTER).contains(&value) {
         return Ok(value);
     }
-    Err(Refusal { measure, why: format!("a counter of {value:?} is outside 0..{MAX_COUNTER:e}") })
+    Err(Refusal { measure, percent: None, why: format!("a counter of {value:?} is outside 0..{MAX_COUNTER:e}") })
 }
 
 #[cfg(test)]
@@ -73,7 +88,8 @@ mod tests {
         for bad in [7.3, 730.0, -0.1, f64::NAN, f64::INFINITY, 1e308] {
             assert!(gauge(Measure::KvUsage, bad).is_err(), "{bad}");
         }
-        assert!(gauge(Measure::KvUsage, 7.3).unwrap_err().why.contains("percentage"));
+        assert!(gauge(Measure::KvUsage, 7.3).unwrap_err().sentence("a/b").contains("kv use of a/b looks like percent"));
+        assert_eq!(gauge(Measure::KvUsage, 730.0).unwrap_err().percent, None);
         assert_eq!(gauge(Measure::KvUsage, 1.0005), Ok(1.0));
         assert_eq!(gauge(Measure::Running, 0.0), Ok(0.0));
         for bad in [-1.0, 1e308, f64::NAN] {

@@ -354,10 +354,10 @@ fn groups(answers: &Answers, now_seconds: f64) -> Vec<Reading> {
 fn histogram(measure: Measure, buckets: Vec<(f64, f64)>, sum: f64) -> Result<Histogram, Refusal> {
     let possible = |v: f64| (0.0..=MAX_INCREASE).contains(&v);
     if let Some((_, bad)) = buckets.iter().find(|(_, count)| !possible(*count)) {
-        return Err(Refusal { measure, why: format!("a bucket that grew by {bad:?} cannot be") });
+        return Err(Refusal { measure, percent: None, why: format!("a bucket that grew by {bad:?} cannot be") });
     }
     if !sum.is_finite() || sum < 0.0 {
-        return Err(Refusal { measure, why: format!("a sum that grew by {sum:?} cannot be") });
+        return Err(Refusal { measure, percent: None, why: format!("a sum that grew by {sum:?} cannot be") });
     }
     let read = cumulative(measure, buckets, sum, None)?;
     let count = read.count();

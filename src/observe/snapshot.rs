@@ -226,7 +226,7 @@ impl Field {
                 Some(le) => add_bucket(&mut self.buckets, le.min(f64::MAX), value),
                 None => {
                     let why = "a bucket without a readable `le`".to_owned();
-                    self.refused.get_or_insert(Refusal { measure, why });
+                    self.refused.get_or_insert(Refusal { measure, percent: None, why });
                 }
             },
         }
@@ -280,7 +280,7 @@ pub fn cumulative(
     sum: f64,
     count: Option<f64>,
 ) -> Result<Cumulative, Refusal> {
-    let refuse = |why: &str| Err(Refusal { measure, why: why.to_owned() });
+    let refuse = |why: &str| Err(Refusal { measure, percent: None, why: why.to_owned() });
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     if buckets.last().is_none_or(|(upper, _)| *upper < f64::MAX) {
         match count {

@@ -6,12 +6,14 @@ use std::fmt;
 use super::metrics::{Labels, Page};
 use super::view::MAX_REPLICAS;
 use crate::control::{AcceleratorUse, ClassDecision, Decision, Latency, ModelDecision, PoolDecision};
+use crate::observe::FindingKind;
 use crate::policy::{Mode, Promise};
 
 /// Write every family of this decision.
 pub(super) fn decision(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
     published(page, &decision.pools)?;
     replicas(page, &decision.pools)?;
+    follows(page, decision)?;
     inputs(page, &decision.pools)?;
     load(page, &decision.pools)?;
     latency(page, &decision.pools)?;
@@ -75,6 +77,22 @@ fn replicas(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
     let help = "What keeps the pool's number from being another one; always 1.";
     let bindings = pools.iter().map(|pool| (with(labels(pool), "binding", pool.binding.as_str()), Some(1.0)));
     page.gauges("poolwright_pool_binding", help, bindings)
+}
+
+/// Whether what scales a pool sets exactly its number. Only of acting pools in a cluster, where it is known.
+fn follows(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
+    let nobody = |pool: &PoolDecision| {
+        let id = format!("{}/{}", pool.namespace, pool.pool);
+        decision.findings.iter().any(|f| f.kind == FindingKind::NoScaler && f.subject == id)
+    };
+    let help = "1 when the pool's HPA or ScaledObject sets exactly its number, as far as its settings tell, else 0.";
+    per_pool(page, &decision.pools, "poolwright_pool_follows", help, |pool| {
+        let cluster = pool.cluster.as_ref().filter(|_| pool.mode == Mode::Act)?;
+        match &cluster.scaler {
+            Some(scaler) => Some(f64::from(u8::from(scaler.follows))),
+            None => nobody(pool).then_some(0.0),
+        }
+    })
 }
 
 fn inputs(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {

@@ -13,12 +13,16 @@ mod daemon_keda;
 mod daemon_owner;
 mod daemon_remove;
 mod daemon_rotation;
+mod doctor;
 mod follow;
 mod harness;
 mod hold;
 mod keda;
 mod keda_scaler;
 mod outage;
+#[allow(dead_code)] // Shared with the other test program, which uses all of it.
+#[path = "../it/prometheus_support.rs"]
+mod prometheus_support;
 mod shipped;
 mod table;
 
@@ -57,6 +61,10 @@ const TESTS: &[Test] = &[
     test!(table::surge_pods_do_not_count_at_tolerance_zero),
     test!(hold::errors_and_empty_lists_hold_for_forty_syncs),
     test!(hold::a_stale_decision_holds),
+    test!(doctor::nothing_is_found_where_nothing_is_wrong),
+    test!(doctor::scalers_that_do_not_follow_are_found),
+    test!(doctor::a_foreign_api_and_missing_rights_are_found),
+    test!(doctor::wrong_series_are_found),
     test!(shipped::the_shipped_objects_are_accepted_and_followed),
     test!(shipped::the_shipped_objects_for_keda_are_accepted),
     test!(daemon::five_commands_lead_to_an_hpa_that_follows),

@@ -168,9 +168,13 @@ fn the_last_instances_load_is_not_lost_when_it_goes() {
 
 #[test]
 fn absurd_values_are_refused_by_name_and_never_used() {
-    for (value, word) in
-        [(7.3, "percentage"), (-0.2, "negative"), (f64::NAN, "NaN"), (1e308, "outside"), (f64::INFINITY, "inf")]
-    {
+    for (value, word) in [
+        (7.3, "kv use of inference/a-1 looks like percent"),
+        (-0.2, "negative"),
+        (f64::NAN, "NaN"),
+        (1e308, "outside"),
+        (f64::INFINITY, "inf"),
+    ] {
         let bad = Reading { kv_usage: Some(value), ..busy("a-1") };
         let (observation, a) = look(vec![bad.clone()], listed());
         assert_eq!((a.kv_usage.value, a.kv_usage.quality), (None, Quality::Missing), "{value}");

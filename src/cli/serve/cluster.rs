@@ -7,14 +7,18 @@ use anyhow::Result;
 use arc_swap::ArcSwap;
 use clap::Args;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
-use crate::cluster::{CertificateSettings, Events, Identity, Lifetimes, Standing, StandingSettings};
-use crate::control::SystemClock;
+use crate::cluster::{CertificateSettings, Events, Identity, Lifetimes, Notices, Standing, StandingSettings};
+use crate::control::{Decision, Published, SystemClock};
 use crate::policy::units::Duration;
 use crate::serve::{ClientCertificates, ClusterStatus, Tls, Upstream, UpstreamSettings};
 
 /// Where a pod finds its service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Time between two looks for a new decision.
+const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Certificates, the APIService and the metrics server behind this one.
 #[derive(Debug, Args)]
@@ -53,7 +57,6 @@ pub struct ClusterArgs {
 pub struct ClusterTasks {
     pub status: Arc<ArcSwap<ClusterStatus>>,
     /// For whoever has something to say about an object, e.g. that a pool's HPA will not follow.
-    #[allow(dead_code, reason = "the checks of what scales a pool are not part of the daemon yet")]
     pub events: Events,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -63,6 +66,26 @@ impl Drop for ClusterTasks {
         for task in &self.tasks {
             task.abort();
         }
+    }
+}
+
+impl ClusterTasks {
+    /// Say under the scale targets what keeps them from following, with every new decision.
+    pub fn tell_targets(&mut self, published: Arc<ArcSwap<Published>>) {
+        let events = self.events.clone();
+        self.tasks.push(tokio::spawn(async move {
+            let mut timer = tokio::time::interval(LOOK_INTERVAL);
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let (mut notices, mut seen) = (Notices::default(), None::<Arc<Decision>>);
+            loop {
+                timer.tick().await;
+                let Some(decision) = published.load().decision.clone() else { continue };
+                if seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &decision)) {
+                    notices.of(&decision).into_iter().for_each(|notice| events.publish(notice));
+                    seen = Some(decision);
+                }
+            }
+        }));
     }
 }
 

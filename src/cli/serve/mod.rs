@@ -107,7 +107,10 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     sockets.announce(&args)?;
     let serving =
         ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
-    let (listeners, serving, tasks) = sockets.listeners(serving);
+    let (listeners, serving, mut tasks) = sockets.listeners(serving);
+    if let Some(tasks) = &mut tasks {
+        tasks.tell_targets(daemon.published());
+    }
     let readiness = serving.readiness().clone();
     let stop = CancellationToken::new();
     let mut control = tokio::spawn(looping::run(daemon, watch, args.history.seconds(), stop.clone()));

@@ -9,6 +9,7 @@
 
 mod api;
 mod daemon;
+mod grants;
 mod network;
 mod options;
 mod pools;
@@ -21,6 +22,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+pub use grants::{Grant, Right, grants};
 pub use options::{Certificates, Follower, MetricsFrom, Options, StateVolume};
 pub use text::{Format, to_text};
 pub use version::{KedaVersion, KubernetesVersion, VersionError};

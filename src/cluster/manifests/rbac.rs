@@ -17,6 +17,10 @@ const WATCH: [&str; 3] = ["get", "list", "watch"];
 const USUAL_TARGETS: [(&str, &str); 3] =
     [("apps", "deployments"), ("apps", "statefulsets"), ("leaderworkerset.x-k8s.io", "leaderworkersets")];
 
+pub fn usual_targets() -> impl Iterator<Item = (&'static str, &'static str)> {
+    USUAL_TARGETS.into_iter()
+}
+
 pub fn objects(policy: &Policy, options: &Options) -> Vec<Manifest> {
     let own = &options.identity.namespace;
     let mut objects = vec![delegator(options), authentication_reader(options)];
@@ -104,7 +108,7 @@ fn events() -> Value {
 }
 
 /// The resource of a kind by the rule that nearly all of them keep.
-fn plural(kind: &str) -> String {
+pub fn plural(kind: &str) -> String {
     let lower = kind.to_ascii_lowercase();
     match lower.strip_suffix('y') {
         Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),

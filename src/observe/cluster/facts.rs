@@ -96,6 +96,9 @@ pub struct Target {
     pub selector: Option<Selector>,
     /// Replicas are groups of pods, so that ready pods are not ready replicas.
     pub grouped: bool,
+    /// Which object it is, over deletion and re-creation.
+    #[serde(default)]
+    pub uid: Option<String>,
 }
 
 impl Target {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::{Pod, Target};
 use super::follow;
 use super::shelf::{ClusterSnapshot, Fact, Resource, Shelf, WatchKey};
-use super::state::{ClusterState, PodPlace, PoolCluster, PoolState, ScrapePod};
+use super::state::{ClusterState, PodPlace, PoolCluster, PoolState, ScrapePod, TargetObject};
 use crate::observe::reading::{Findings, ReplicaEvidence};
 use crate::observe::{Finding, FindingKind};
 use crate::policy::{Engine, MetricsPort, Policy, Pool};
@@ -135,6 +135,12 @@ impl<'a> Judge<'a> {
             wanted: target.wanted,
             existing: target.replicas,
             ready: target.ready,
+            target: Some(TargetObject {
+                api_version: pool.target.api_version.clone(),
+                kind: pool.target.kind.clone(),
+                name: pool.target.name.clone(),
+                uid: target.uid.clone(),
+            }),
             ..PoolCluster::default()
         };
         if let Some(pods) = self.pods_of(pool, target) {

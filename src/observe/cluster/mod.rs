@@ -23,5 +23,5 @@ pub use place::settle;
 pub use scaler::{Condition, ExternalMetric, Hpa, HpaMetric, RatePolicy, Rules, ScaledObject, TargetRef, Trigger};
 pub use selector::{Operator, Requirement, Selector};
 pub use shelf::{ClusterSnapshot, Fact, Resource, Shelf, WatchKey};
-pub use state::{ClusterState, PodPlace, PoolCluster, PoolState, ScalerReport, ScrapePod};
+pub use state::{ClusterState, PodPlace, PoolCluster, PoolState, ScalerReport, ScrapePod, TargetObject};
 pub use watch::{ClusterView, ClusterWatch};

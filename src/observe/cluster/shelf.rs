@@ -112,11 +112,12 @@ impl Fact {
     /// Keep what is needed of an object. Of a kind that is read through its scale sub-resource the answer of that
     /// is given, not the object.
     pub fn read(resource: &Resource, object: &DynamicObject) -> Self {
+        let target = |target| Self::Target(Target { uid: object.metadata.uid.clone(), ..target });
         match resource {
             Resource::Pods => Self::Pod(Pod::read(object)),
-            Resource::Deployments | Resource::StatefulSets => Self::Target(Target::of_workload(object)),
-            Resource::LeaderWorkerSets { .. } => Self::Target(Target::of_groups(object)),
-            Resource::Scaled { .. } => Self::Target(Target::of_scale(&object.data)),
+            Resource::Deployments | Resource::StatefulSets => target(Target::of_workload(object)),
+            Resource::LeaderWorkerSets { .. } => target(Target::of_groups(object)),
+            Resource::Scaled { .. } => target(Target::of_scale(&object.data)),
             Resource::Hpas => Self::Hpa(Box::new(Hpa::read(object))),
             Resource::ScaledObjects => Self::ScaledObject(Box::new(ScaledObject::read(object))),
         }

@@ -60,9 +60,22 @@ pub struct PoolCluster {
     pub terminating: Option<u32>,
     /// Pods that no node takes.
     pub unschedulable: Option<u32>,
+    /// The scale target, once it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetObject>,
     /// What scales the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaler: Option<ScalerReport>,
+}
+
+/// A scale target as events name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetObject {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    /// With it `kubectl describe` finds what is said about the object.
+    pub uid: Option<String>,
 }
 
 /// The HPA or ScaledObject of a pool.
