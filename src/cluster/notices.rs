@@ -34,15 +34,13 @@ impl Notices {
                 Notice { regarding: regarding(pool, target), weight: Weight::Warning, reason, action: "Check", note }
             }));
             match pool.cluster.as_ref().and_then(|cluster| cluster.scaler.as_ref()) {
-                Some(scaler) if scaler.follows => {
-                    if self.astray.remove(&id) {
-                        let note =
-                            format!("pool {}: {} {} follows its number again", pool.pool, scaler.kind, scaler.name);
-                        let (regarding, weight) = (regarding(pool, target), Weight::Normal);
-                        notices.push(Notice { regarding, weight, reason: "ScalerFollows", action: "Check", note });
-                    }
+                Some(scaler) if scaler.follows && self.astray.remove(&id) => {
+                    let note = format!("pool {}: {} {} follows its number again", pool.pool, scaler.kind, scaler.name);
+                    let (regarding, weight) = (regarding(pool, target), Weight::Normal);
+                    notices.push(Notice { regarding, weight, reason: "ScalerFollows", action: "Check", note });
                 }
-                Some(_) => _ = self.astray.insert(id),
+                Some(scaler) if !scaler.follows => _ = self.astray.insert(id),
+                Some(_) => {}
                 None => {}
             }
         }
