@@ -264,6 +264,5 @@ fn pool(namespace: &str, name: &str, say: Say) -> PoolDecision {
         ttft_histogram: None,
         itl_histogram: None,
         cost_per_hour: 0.0,
-        cluster: None,
     }
 }
