@@ -1,11 +1,16 @@
 //! What is taken away in the middle of the run, and what must hold then.
 
+use std::time::Duration;
+
+use axum::http::Request;
 use poolwright::control::{Decision, StateStore};
 use poolwright::simulate::Window;
 
 use super::servers::LABEL;
-use super::{Chain, NAMESPACE};
+use super::{Chain, NAMESPACE, PACE};
 use crate::harness::World;
+use crate::harness::hpa::Status;
+use crate::harness::wait::until;
 
 /// Time that Prometheus is away: a fifth of the run before, within these, seconds. Longer than data stays fresh.
 const BLIND_SECONDS: (f64, f64) = (45.0, 120.0);
@@ -22,7 +27,7 @@ impl Chain {
     pub async fn faults(&mut self, world: &mut World, length_seconds: f64) {
         self.prometheus_stops(length_seconds).await;
         self.run(BETWEEN_SECONDS).await;
-        self.poolwright_is_killed().await;
+        self.poolwright_is_killed(world).await;
         self.run(BETWEEN_SECONDS).await;
         self.apiserver_restarts(world).await;
         self.run(BETWEEN_SECONDS).await;
@@ -41,7 +46,7 @@ impl Chain {
         self.recovered("Prometheus is back", from).await;
     }
 
-    async fn poolwright_is_killed(&mut self) {
+    async fn poolwright_is_killed(&mut self, world: &World) {
         let from = self.fault("poolwright is killed");
         let before = self.witness.seen().decision.clone();
         self.poolwright.kill();
@@ -71,12 +76,14 @@ impl Chain {
         if kept < remembered {
             self.problems.push(format!("{remembered} minutes of demand were remembered, {kept} after the restart"));
         }
+        self.heard(world, "poolwright is back").await;
         self.recovered("poolwright is back", from).await;
     }
 
     async fn apiserver_restarts(&mut self, world: &mut World) {
         let from = self.fault("kube-apiserver restarts");
         world.plane.restart_apiserver().await;
+        self.heard(world, "kube-apiserver is back").await;
         self.recovered("kube-apiserver is back", from).await;
     }
 
@@ -92,6 +99,32 @@ impl Chain {
     fn fault(&mut self, what: &str) -> f64 {
         println!("{}\n  fault: {what}", self.status_line());
         self.witness.now()
+    }
+
+    /// Wait until HPA reads poolwright's numbers again: kube-apiserver asks a server that was away only after a
+    /// while, and nobody can follow before. One more sync then finds every HPA.
+    async fn heard(&mut self, world: &World, since: &str) {
+        let from = self.witness.now();
+        let status = Status::of(&world.client, NAMESPACE);
+        until(&format!("{since}: HPA reads the numbers"), Duration::from_secs(90), async || {
+            for pool in &self.policy.pools {
+                let path = format!(
+                    "/apis/external.metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/poolwright_desired_replicas?labelSelector=pool%3D{}",
+                    pool.name
+                );
+                let request = Request::get(path).body(Vec::new()).expect("names of pools can stand in a path");
+                world.client.request_text(request).await.map_err(|error| error.to_string())?;
+                let active = status.condition(&pool.name, "ScalingActive").await;
+                if active.as_deref() != Some("True ValidMetricFound") {
+                    return Err(format!("{}: {active:?}", pool.name));
+                }
+            }
+            Ok(())
+        })
+        .await;
+        let figure = format!("{since}: HPA reads the numbers again after {:.1} s", self.witness.now() - from);
+        self.figures.push(figure);
+        self.run(PACE.sync_seconds + PACE.slack_seconds).await;
     }
 
     /// Wait until all is well again and end the fault's window then.

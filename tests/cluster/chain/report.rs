@@ -15,16 +15,16 @@ const STEADY: [&str; 2] = ["fleet/chat-l40s", "fleet/code-l40s"];
 
 /// What a run of this length must show.
 pub struct Demands {
-    /// Changes each way of the pools that follow the load.
+    /// Changes each way, of all pools together; each of those that follow the load makes a few of them.
     changes: u32,
     /// Whether the other comes from 0.
     overflow: bool,
 }
 
 impl Demands {
-    /// One change each way per two minutes, and in the whole hour of the trace a peak beyond one pool.
+    /// One change each way per minute, and in the whole hour of the trace a peak beyond one pool.
     pub fn of(length_seconds: f64) -> Self {
-        Self { changes: (length_seconds / 120.0) as u32, overflow: length_seconds >= super::LENGTH_SECONDS }
+        Self { changes: (length_seconds / 60.0) as u32, overflow: length_seconds >= super::LENGTH_SECONDS }
     }
 }
 
@@ -103,11 +103,15 @@ impl Chain {
             println!("  not judged: {from_seconds:.0} s to {to_seconds:.0} s");
         }
         self.problems.extend(followed.violations.iter().chain(&shrunk).map(|v| format!("{v:?}")));
+        let (up, down) = (moves.iter().map(|m| m.up).sum::<u32>(), moves.iter().map(|m| m.down).sum::<u32>());
+        if up.min(down) < demands.changes {
+            self.problems.push(format!("{up} changes up and {down} down, less than {} each way", demands.changes));
+        }
         for pool in moves {
             println!("  {}: {} up, {} down, {} to {} replicas", pool.pool, pool.up, pool.down, pool.least, pool.most);
             let steady = STEADY.contains(&pool.pool.as_str());
-            if steady && pool.up.min(pool.down) < demands.changes {
-                self.problems.push(format!("{} moved less than {} times each way", pool.pool, demands.changes));
+            if steady && pool.up.min(pool.down) < demands.changes / 5 {
+                self.problems.push(format!("{} moved less than {} times each way", pool.pool, demands.changes / 5));
             }
             if pool.pool == OVERFLOW && demands.overflow && (pool.up == 0 || pool.down == 0 || pool.least > 0) {
                 self.problems.push(format!("{} did not come from 0 and go", pool.pool));
