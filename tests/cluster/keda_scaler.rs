@@ -140,7 +140,7 @@ const HELD: Duration = Duration::from_secs(16);
 fn hurried(object: &str) -> String {
     let held = ["pool: first", "pool: second"].iter().any(|pool| object.contains(pool));
     let cooldown = if held { "cooldownPeriod: 300" } else { "cooldownPeriod: 5" };
-    let object = object.replace("pollingInterval: 15", "pollingInterval: 5").replace("cooldownPeriod: 15", cooldown);
+    let object = object.replace("pollingInterval: 15", "pollingInterval: 5").replace("cooldownPeriod: 300", cooldown);
     if object.contains("pool: fallback") { object.replacen("spec:\n  advanced", FALLBACK, 1) } else { object }
 }
 

@@ -329,8 +329,8 @@ fn every_fault_of_a_scaled_object_is_found_alone() {
     }
     let mut to_zero = fleet();
     to_zero.pools[0].min = 0;
-    let slow = with(with(scaled_object(), "/spec/minReplicaCount", json!(0)), "/spec/cooldownPeriod", Value::Null);
-    assert!(of_scaled(&subject(&to_zero), &[slow]).findings[0].message.contains("300 s more"));
+    let slow = with(with(scaled_object(), "/spec/minReplicaCount", json!(0)), "/spec/cooldownPeriod", json!(900));
+    assert!(of_scaled(&subject(&to_zero), &[slow]).findings[0].message.contains("900 s more"));
 }
 
 #[test]

@@ -9,8 +9,9 @@ use crate::policy::Pool;
 /// Seconds between two polls of KEDA.
 const POLL_SECONDS: u32 = 15;
 
-/// Seconds without activity before KEDA scales to 0: one poll, as poolwright has waited already.
-const COOLDOWN_SECONDS: u32 = 15;
+/// Seconds without activity before KEDA scales to 0. Poolwright has waited already; this bridges an outage of
+/// poolwright, since KEDA's poll takes a pool for inactive when it runs into a failing query of its HPA.
+const COOLDOWN_SECONDS: u32 = 300;
 
 pub fn scaled_object(pool: &Pool, options: &Options) -> Manifest {
     let tolerance = options.kubernetes.has_tolerance() && options.keda.has_tolerance();
@@ -32,8 +33,8 @@ pub fn scaled_object(pool: &Pool, options: &Options) -> Manifest {
         },
     });
     let manifest = Manifest::new(object).note(
-        "No fallback on purpose: without it an error holds the replicas; with it an outage wakes targets that \
-         are at 0. restoreToOriginalReplicaCount is false: removing this object leaves the replicas as they are.",
+        "No fallback on purpose: without it an error holds the replicas; with it errors that last set every pool to \
+         it, also those at 0. restoreToOriginalReplicaCount is false: removing this object leaves the replicas as they are.",
     );
     let manifest = match tolerance_note(options) {
         Some(note) => manifest.note(note),

@@ -7,8 +7,9 @@ use crate::policy::Pool;
 
 /// Trigger metadata that names the pool; the second is known from WVA.
 const POOL_KEYS: [&str; 2] = ["pool", "variant"];
-/// A longer wait before the step to zero damps a second time what the policy already damps.
-const MOST_COOLDOWN_SECONDS: i64 = 60;
+/// Enough to bridge an outage of ours; a longer wait before the step to zero only damps a second time what the
+/// policy already damps.
+const MOST_COOLDOWN_SECONDS: i64 = 300;
 
 /// What a trigger asks of us.
 enum Asks<'a> {
@@ -147,7 +148,7 @@ fn extras(subject: &Subject<'_>, whose: &str, object: &ScaledObject, problems: &
     if to_zero && cooldown > MOST_COOLDOWN_SECONDS {
         let message = format!(
             "{whose} waits {cooldown} s more before the step to 0 (cooldownPeriod), on top of the wait that the policy \
-             already makes; write cooldownPeriod: 30"
+             already makes; write cooldownPeriod: 300"
         );
         problems.blocks(FindingKind::ScalerBehavior, message);
     }
