@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::discovery::{self, GROUP, GROUP_VERSION, LIST_KIND, Metric};
 use super::encode::{Empty, Format, Layout, OFFERS, Object, text_response};
 use super::negotiate;
+use super::number::NoNumber;
 use super::openapi;
 use super::options::ListOptions;
 use super::path::Endpoint;
@@ -156,7 +157,7 @@ fn withheld(metric: Metric, why: &Withheld) -> Status {
 
 fn refused(why: &Refusal) -> Status {
     match why {
-        Refusal::NoNumber { .. } => Status::unavailable(why.to_string()),
-        Refusal::TooLarge { .. } | Refusal::NoTime | Refusal::Twice { .. } => Status::internal(&why.to_string()),
+        Refusal::NoNumber(no) if !matches!(no, NoNumber::TooLarge { .. }) => Status::unavailable(why.to_string()),
+        Refusal::NoNumber(_) | Refusal::NoTime | Refusal::Twice { .. } => Status::internal(&why.to_string()),
     }
 }

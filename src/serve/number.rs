@@ -1,5 +1,5 @@
-//! The number that KEDA may be told of one pool, and every reason why not. Both of KEDA's ways to ask (gRPC
-//! and JSON) go through here.
+//! The number that may be told of one pool, and every reason why not. HPA's list and both of KEDA's ways to ask
+//! (gRPC and JSON) go through here.
 
 use super::state::{Current, ServeState};
 use super::view::{MAX_REPLICAS, View};
@@ -52,10 +52,16 @@ pub(super) fn of<'a>(view: &'a View, namespace: &str, name: &str) -> Result<(&'a
     if pool.mode != Mode::Act {
         return Err(NoNumber::NotActing { pool: id(), mode: pool.mode });
     }
-    match (pool.published(), &view.decision.source_error) {
+    of_pool(pool, view.decision.source_error.as_deref()).map(|number| (pool, number))
+}
+
+/// The number of a pool in mode `act`: the one rule of all interfaces.
+pub(super) fn of_pool(pool: &PoolDecision, source_error: Option<&str>) -> Result<u32, NoNumber> {
+    let id = || format!("{}/{}", pool.namespace, pool.pool);
+    match (pool.published(), source_error) {
         (None, _) => Err(NoNumber::NotKnown { pool: id(), reason: pool.reason.clone() }),
         (Some(value), _) if value > MAX_REPLICAS => Err(NoNumber::TooLarge { pool: id(), value }),
-        (Some(0), Some(error)) => Err(NoNumber::ZeroUnseen { pool: id(), error: error.clone() }),
-        (Some(value), _) => Ok((pool, value)),
+        (Some(0), Some(error)) => Err(NoNumber::ZeroUnseen { pool: id(), error: error.to_owned() }),
+        (Some(value), _) => Ok(value),
     }
 }

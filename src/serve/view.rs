@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::discovery::Metric;
 use super::label;
+use super::number::{self, NoNumber};
 use super::protobuf::Message;
 use crate::control::{Decision, PoolDecision};
 use crate::policy::Mode;
@@ -108,12 +109,10 @@ impl Serialize for Timestamp {
 }
 
 /// Why a pool in mode `act` has no number to give.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("pool {pool} has no number yet: {reason}")]
-    NoNumber { pool: String, reason: String },
-    #[error("pool {pool}: {value} replicas are more than the {MAX_REPLICAS} that can be published")]
-    TooLarge { pool: String, value: u32 },
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error(transparent)]
+    NoNumber(#[from] NoNumber),
     #[error("the decision has no usable time")]
     NoTime,
     #[error("pool {pool} was decided twice")]
@@ -182,20 +181,11 @@ fn prepare(
     source_error: Option<&str>,
 ) -> Item {
     let name = pool.pool.clone();
-    let number = match (pool.published(), time) {
+    let number = match (number::of_pool(pool, source_error), time) {
         _ if twice => Err(Refusal::Twice { pool: name.clone() }),
-        (None, _) => Err(Refusal::NoNumber { pool: name.clone(), reason: pool.reason.clone() }),
-        (Some(value), _) if value > MAX_REPLICAS => Err(Refusal::TooLarge { pool: name.clone(), value }),
-        (Some(_), None) => Err(Refusal::NoTime),
-        // A held zero is no order to stop what somebody started meanwhile.
-        (Some(0), _) if source_error.is_some() => Err(Refusal::NoNumber {
-            pool: name.clone(),
-            reason: format!(
-                "it had no use for a replica when the fleet was last seen, and now it is not seen: {}",
-                source_error.unwrap_or_default()
-            ),
-        }),
-        (Some(value), Some(time)) => Ok((value.to_string(), time)),
+        (Err(why), _) => Err(Refusal::NoNumber(why)),
+        (Ok(_), None) => Err(Refusal::NoTime),
+        (Ok(value), Some(time)) => Ok((value.to_string(), time)),
     };
     let (quantity, timestamp) = number.clone().unwrap_or_default();
     let metric_labels = labels(metric, pool);
