@@ -21,7 +21,7 @@ use poolwright::serve::{
 use tempfile::TempDir;
 
 use crate::client::{FrontProxy, NAME};
-use crate::fleet;
+use crate::{affinity, fleet};
 
 /// Argument after which this program is the server.
 pub const SERVE: &str = "--serve";
@@ -105,6 +105,7 @@ impl Drop for Server {
 
 /// Be the server until the starter is gone.
 pub fn serve(arguments: &[String]) {
+    affinity::pin(affinity::SERVER);
     let [kind, pools, folder] = arguments else { panic!("{SERVE} api|keda POOLS FOLDER, not {arguments:?}") };
     let (pools, folder) = (pools.parse().expect("a number of pools"), Path::new(folder));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

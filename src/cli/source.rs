@@ -59,14 +59,18 @@ fn header(text: &str) -> Result<(String, SecretString), String> {
 }
 
 impl SourceArgs {
-    /// True when neither Prometheus nor a scrape was asked for, the policy lists no addresses, and there is no cluster
-    /// whose pods could be read.
-    pub fn is_missing(&self, policy: &Policy, has_cluster: bool) -> bool {
-        !has_cluster
+    /// True, and said on stderr, when neither Prometheus nor a scrape was asked for, the policy lists no addresses,
+    /// and there is no cluster whose pods could be read.
+    pub fn refuse_missing(&self, policy: &Policy, has_cluster: bool) -> bool {
+        let missing = !has_cluster
             && self.prometheus.is_none()
             && self.scrape.is_none()
             && self.scrape_sd.is_empty()
-            && policy.pools.iter().all(|p| p.scrape.is_empty())
+            && policy.pools.iter().all(|p| p.scrape.is_empty());
+        if missing {
+            eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
+        }
+        missing
     }
 
     /// True when the model servers are read directly.

@@ -58,6 +58,8 @@ pub struct PoolSnapshot {
     pub running: u64,
     /// Requests in the replicas' queues, draining replicas included.
     pub waiting: u64,
+    /// How long the first of those has waited for its first token since it arrived, seconds; 0 when none waits.
+    pub longest_wait_seconds: f64,
 }
 
 /// One class since the start of the run; see the module for the rule.

@@ -376,6 +376,12 @@ impl Engine {
         self.waiting.len()
     }
 
+    /// Arrival of the request that has waited longest for its first token, of those not in execution.
+    pub fn oldest_waiting_seconds(&self) -> Option<f64> {
+        let untouched = self.waiting.values().filter(|s| s.first_token_seconds.is_none());
+        untouched.map(|s| s.request.arrival_seconds).min_by(f64::total_cmp)
+    }
+
     /// Requests inside.
     pub fn outstanding(&self) -> usize {
         self.running.len() + self.waiting.len()

@@ -372,7 +372,7 @@ impl Fleet {
         };
         Snapshot {
             at_seconds: self.now_seconds,
-            pools: self.pools.iter().map(pool_snapshot).collect(),
+            pools: self.pools.iter().map(|pool| pool_snapshot(pool, self.now_seconds)).collect(),
             classes: self.ledger.classes(self.now_seconds, inside.chain(outside)),
             gateway_waiting: self.gateway.iter().map(|q| q.len() as u64).sum(),
             cost: self.closed_cost + self.pools.iter().map(running_cost).sum::<f64>(),
@@ -439,9 +439,10 @@ impl Event {
     }
 }
 
-fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
+fn pool_snapshot(pool: &Pool, now_seconds: f64) -> PoolSnapshot {
     let (ready, starting) = (pool.ready(), pool.starting());
     let serving = pool.replicas.iter().filter(|r| r.phase == Phase::Ready);
+    let oldest = pool.replicas.iter().filter_map(|r| r.engine.oldest_waiting_seconds()).min_by(f64::total_cmp);
     let kv_sum: f64 = serving.map(|r| r.engine.kv_usage()).sum();
     PoolSnapshot {
         pool: pool.id.clone(),
@@ -453,5 +454,6 @@ fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
         kv_usage: if ready > 0 { kv_sum / f64::from(ready) } else { 0.0 },
         running: pool.replicas.iter().map(|r| r.engine.running() as u64).sum(),
         waiting: pool.replicas.iter().map(|r| r.engine.waiting() as u64).sum(),
+        longest_wait_seconds: oldest.map_or(0.0, |since| now_seconds - since),
     }
 }

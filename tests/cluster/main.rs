@@ -53,6 +53,7 @@ const TESTS: &[Test] = &[
     test!(aggregation::a_namespace_can_be_deleted),
     test!(access::rights_decide_who_reads_values),
     test!(access::discovery_is_for_all_and_health_for_everybody),
+    test!(hold::errors_and_empty_lists_begin_to_hold),
     test!(follow::a_deployment_follows_exactly),
     test!(follow::value_targets_do_not_follow),
     test!(table::every_step_counts_at_tolerance_zero),

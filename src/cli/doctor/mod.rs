@@ -49,8 +49,7 @@ pub async fn run(args: DoctorArgs) -> Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let client = args.kubernetes.client().await?;
-    if args.source.is_missing(&policy, client.is_some()) {
-        eprintln!("poolwright: say where the metrics are: --prometheus URL, --scrape [URL…] or --scrape-sd URL");
+    if args.source.refuse_missing(&policy, client.is_some()) {
         return Ok(Exit::Usage);
     }
     let identity = args.kubernetes.identity();

@@ -2,7 +2,7 @@
 
 use super::{Area, ClusterFacts, Lookup, Report, ScalerAddress, Severity, what};
 
-pub(super) fn judge(facts: &ClusterFacts, report: &mut Report) {
+pub(super) fn judge(facts: &ClusterFacts, policy_path: &str, report: &mut Report) {
     if facts.keda_installed {
         report.checked.push(format!("KEDA ({} scaler addresses)", facts.addresses.len()));
     }
@@ -18,8 +18,10 @@ pub(super) fn judge(facts: &ClusterFacts, report: &mut Report) {
             }
             _ => continue,
         };
-        let action = "correct `scalerAddress` in its trigger, or apply the daemon's Service: `poolwright manifests --for \
-                      keda --part daemon | kubectl apply -f -`";
+        let action = format!(
+            "correct `scalerAddress` in its trigger, or apply the daemon's Service: `poolwright manifests --policy \
+             {policy_path} --for keda --part daemon | kubectl apply -f -`"
+        );
         report.add(
             Area::Keda,
             Severity::Error,

@@ -208,7 +208,7 @@ pub fn judge(policy: &Policy, observation: &Observation, cluster: &Cluster, sett
             let needs_api = needs_api(policy, observation);
             api::judge(facts, needs_api, settings, &mut report);
             rights::judge(facts, needs_api, settings, &mut report);
-            keda::judge(facts, &mut report);
+            keda::judge(facts, &settings.policy_path, &mut report);
         }
     }
     consequences(&mut report);

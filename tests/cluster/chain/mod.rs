@@ -34,6 +34,8 @@ const NAMESPACE: &str = "fleet";
 const REMEMBERED_MINUTES: usize = 60;
 /// Length of the part without faults where nobody says another, seconds.
 const LENGTH_SECONDS: f64 = 600.0;
+/// A third of what the interactive class allows until the first token, seconds.
+const LONG_SECONDS: f64 = 1.0;
 const STATUS: Duration = Duration::from_secs(10);
 /// For observing, deciding and answering, on top of HPA's sync, seconds.
 const SLACK_SECONDS: f64 = 1.5;
@@ -194,11 +196,13 @@ impl Chain {
         }
     }
 
-    /// Whether every pod that is asked for serves, and none has a queue.
+    /// Whether every pod that is asked for serves, and nobody waits for long. A busy pool always has somebody
+    /// who waits for the next iteration.
     fn is_served(&self) -> bool {
         let snapshot = self.live.fleet().lock().snapshot();
-        let quiet =
-            |(pool, now): (&Pool, &PoolSnapshot)| now.starting == 0 && (now.waiting == 0 || self.is_patient(pool));
+        let quiet = |(pool, now): (&Pool, &PoolSnapshot)| {
+            now.starting == 0 && (now.longest_wait_seconds < LONG_SECONDS || self.is_patient(pool))
+        };
         snapshot.gateway_waiting == 0 && self.policy.pools.iter().zip(&snapshot.pools).all(quiet)
     }
 

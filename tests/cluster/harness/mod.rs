@@ -17,6 +17,7 @@ pub mod recorder;
 pub mod scalable;
 pub mod wait;
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use assets::Assets;
@@ -40,6 +41,8 @@ pub struct World {
     pub assets: Assets,
     /// Ends before the control plane does.
     pub kubelet: Kubelet,
+    /// What one test begins and another one judges.
+    kept: Vec<Box<dyn Any>>,
     pub plane: ControlPlane,
 }
 
@@ -50,7 +53,7 @@ impl World {
         let kubectl = Kubectl::new(&assets.controlplane, plane.folder(), &plane.admin_kubeconfig());
         let kubelet = Kubelet::start(client.clone()).await;
         let server = Server::start(identity(&kubectl, &plane));
-        let world = Self { server, kubectl, client, assets, kubelet, plane };
+        let world = Self { server, kubectl, client, assets, kubelet, kept: vec![], plane };
         world.register();
         world
     }
@@ -113,6 +116,17 @@ spec:
   template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: [{{name: server, image: none}}]}}}}
 "#
         ));
+    }
+
+    /// Keep something for a later test.
+    pub fn keep<T: Any>(&mut self, it: T) {
+        self.kept.push(Box::new(it));
+    }
+
+    /// What an earlier test kept, if it ran.
+    pub fn take<T: Any>(&mut self) -> Option<Box<T>> {
+        let place = self.kept.iter().position(|kept| kept.is::<T>())?;
+        self.kept.swap_remove(place).downcast().ok()
     }
 
     /// A namespace for one test.
