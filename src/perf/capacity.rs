@@ -160,7 +160,7 @@ pub fn latency_at(replica: &Replica, shape: &Shape, rate: f64, quantile: f64) ->
 /// function of its inputs, so remembering it changes no answer.
 #[derive(Clone, Debug, Default)]
 pub struct CapacityCache {
-    entries: HashMap<[u64; 12], Capacity>,
+    entries: HashMap<[u64; 15], Capacity>,
     pub hits: u64,
     pub misses: u64,
 }
@@ -173,7 +173,10 @@ impl CapacityCache {
         let key = [
             replica.parameters.alpha_seconds.to_bits(),
             replica.parameters.beta_seconds_per_token.to_bits(),
+            replica.parameters.decode_seconds_per_token.to_bits(),
             replica.parameters.gamma_seconds_per_token.to_bits(),
+            replica.parameters.experts.all_seconds.to_bits(),
+            replica.parameters.experts.left_out.to_bits(),
             u64::from(replica.limits.max_num_seqs),
             u64::from(replica.limits.max_num_batched_tokens),
             replica.kv_tokens.to_bits(),
@@ -206,11 +209,7 @@ mod tests {
 
     fn replica() -> Replica {
         Replica {
-            parameters: Parameters {
-                alpha_seconds: 10.645377e-3,
-                beta_seconds_per_token: 0.041760195e-3,
-                gamma_seconds_per_token: 5.770509e-8,
-            },
+            parameters: Parameters::uniform(10.645377e-3, 0.041760195e-3, 5.770509e-8),
             limits: Limits { max_num_seqs: 60, max_num_batched_tokens: 8192 },
             kv_tokens: 200_000.0,
             evidence: Evidence::Curve,

@@ -59,12 +59,19 @@ impl Service {
         (p.beta_seconds_per_token + p.gamma_seconds_per_token * (chunks + 1.0) / 2.0) * self.shape.input_tokens
     }
 
-    /// Share of one request in an iteration, seconds.
+    /// Share of one request in an iteration, seconds; experts are not in it.
     fn delta(&self, chunks: f64) -> f64 {
         let p = &self.parameters;
         let (l, k) = (self.shape.input_tokens, self.shape.output_tokens);
-        let decode = p.beta_seconds_per_token * k + p.gamma_seconds_per_token * k * (l + (k + 1.0) / 2.0);
+        let decode = p.decode_seconds_per_token * k + p.gamma_seconds_per_token * k * (l + (k + 1.0) / 2.0);
         (self.prompt_work(chunks) + decode) / (chunks + k)
+    }
+
+    /// Time of an iteration with `batch` requests, each at a random place of its way, seconds.
+    fn mixed(&self, batch: f64, chunks: f64, delta: f64) -> f64 {
+        let (l, k) = (self.shape.input_tokens, self.shape.output_tokens);
+        let tokens = batch * (l + k) / (chunks + k);
+        self.parameters.alpha_seconds + batch * delta + self.parameters.experts.seconds(tokens)
     }
 
     /// Means at `batch` requests in execution, the tagged one included; `chunks` as [`Service::chunks`]
@@ -73,14 +80,22 @@ impl Service {
         let p = &self.parameters;
         let (l, k) = (self.shape.input_tokens, self.shape.output_tokens);
         let delta = self.delta(chunks);
-        let iteration = p.alpha_seconds + batch * delta;
-        let others = (p.alpha_seconds + (batch - 1.0) * delta).max(0.0);
-        let prefill = if l <= 0.0 { 0.0 } else { chunks * others + self.prompt_work(chunks) };
+        let iteration = self.mixed(batch, chunks, delta);
+        let others = self.mixed(batch - 1.0, chunks, delta).max(0.0);
+        // What the tagged request adds to the experts that the others read already.
+        let own = |tokens: f64| {
+            let before = (batch - 1.0) * (l + k) / (chunks + k);
+            p.experts.seconds(before + tokens) - p.experts.seconds(before)
+        };
+        let prefill = if l <= 0.0 { 0.0 } else { chunks * (others + own(l / chunks)) + self.prompt_work(chunks) };
         Iteration {
             chunks,
             iteration_seconds: iteration,
             prefill_seconds: prefill,
-            itl_seconds: others + p.beta_seconds_per_token + p.gamma_seconds_per_token * (l + (k + 1.0) / 2.0),
+            itl_seconds: others
+                + own(1.0)
+                + p.decode_seconds_per_token
+                + p.gamma_seconds_per_token * (l + (k + 1.0) / 2.0),
             residence_seconds: (chunks + k) * iteration,
         }
     }
@@ -92,11 +107,7 @@ mod tests {
 
     fn service(alpha: f64, beta: f64, gamma: f64, l: f64, k: f64) -> Service {
         Service {
-            parameters: Parameters {
-                alpha_seconds: alpha / 1e3,
-                beta_seconds_per_token: beta / 1e3,
-                gamma_seconds_per_token: gamma / 1e3,
-            },
+            parameters: Parameters::uniform(alpha / 1e3, beta / 1e3, gamma / 1e3),
             shape: Shape { input_tokens: l, output_tokens: k },
             token_budget: 8192.0,
         }

@@ -16,7 +16,7 @@ pub use architecture::{Architecture, NumberFormat, architecture, known_architect
 pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, latency_at};
 pub use hardware::{DataSheet, data_sheet, known_accelerators};
 pub use iteration::{Iteration, Service};
-pub use parameters::{Evidence, Limits, Parameters, Shape};
+pub use parameters::{Evidence, Experts, Limits, Parameters, Shape};
 pub use queue::{Chain, Quantiles, SteadyState};
 
 pub use roofline::{Estimate, EstimateError, estimate};

@@ -3,23 +3,71 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One engine iteration costs `alpha + beta x tokens computed + gamma x KV tokens read`
-/// (performance model of llm-inferno/queue-analysis).
+/// One engine iteration costs `alpha + beta x prompt tokens computed + decode x tokens decoded + gamma x KV tokens
+/// read`, and the reading of the experts that its tokens choose. With `decode = beta` and no experts this is the
+/// performance model of llm-inferno/queue-analysis.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parameters {
-    /// Fixed time of an iteration, seconds: reading the weights, launching kernels.
+    /// Fixed time of an iteration, seconds: reading the weights that every token needs, launching kernels.
     pub alpha_seconds: f64,
-    /// Time per token computed, seconds.
+    /// Time per prompt token computed, seconds.
     pub beta_seconds_per_token: f64,
+    /// Time per token decoded, seconds.
+    pub decode_seconds_per_token: f64,
     /// Time per KV token read, seconds.
     pub gamma_seconds_per_token: f64,
+    /// Weights that only some tokens need.
+    pub experts: Experts,
+}
+
+/// Reading the weights of a mixture of experts: a small batch reads few of them, a large one reads all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Experts {
+    /// Time to read all of them, seconds; 0 for a dense model.
+    pub all_seconds: f64,
+    /// Share of them that one token leaves out, 0..1: `1 - k/E` with k of E experts per token.
+    pub left_out: f64,
+}
+
+impl Experts {
+    /// Time to read those that `tokens` tokens choose, each on its own, seconds.
+    pub fn seconds(&self, tokens: f64) -> f64 {
+        if self.all_seconds == 0.0 { 0.0 } else { self.all_seconds * (1.0 - self.left_out.powf(tokens.max(0.0))) }
+    }
 }
 
 impl Parameters {
+    /// Parameters of a dense model whose tokens cost the same in prompt and answer; seconds.
+    pub fn uniform(alpha_seconds: f64, beta_seconds_per_token: f64, gamma_seconds_per_token: f64) -> Self {
+        Self {
+            alpha_seconds,
+            beta_seconds_per_token,
+            decode_seconds_per_token: beta_seconds_per_token,
+            gamma_seconds_per_token,
+            experts: Experts::default(),
+        }
+    }
+
+    /// Time of one iteration that computes and reads these tokens, seconds.
+    pub fn iteration_seconds(&self, prompt_tokens: f64, decoded_tokens: f64, kv_tokens: f64) -> f64 {
+        self.alpha_seconds
+            + self.beta_seconds_per_token * prompt_tokens
+            + self.decode_seconds_per_token * decoded_tokens
+            + self.gamma_seconds_per_token * kv_tokens
+            + self.experts.seconds(prompt_tokens + decoded_tokens)
+    }
+
     /// True when every figure is finite and not negative and an iteration takes time at all.
     pub fn is_usable(&self) -> bool {
-        let all = [self.alpha_seconds, self.beta_seconds_per_token, self.gamma_seconds_per_token];
-        all.iter().all(|v| v.is_finite() && *v >= 0.0) && all.iter().any(|v| *v > 0.0)
+        let all = [
+            self.alpha_seconds,
+            self.beta_seconds_per_token,
+            self.decode_seconds_per_token,
+            self.gamma_seconds_per_token,
+            self.experts.all_seconds,
+        ];
+        let left_out = (0.0..=1.0).contains(&self.experts.left_out);
+        left_out && all.iter().all(|v| v.is_finite() && *v >= 0.0) && all.iter().any(|v| *v > 0.0)
     }
 
     /// The same server, `factor` times slower.
@@ -27,7 +75,9 @@ impl Parameters {
         Self {
             alpha_seconds: self.alpha_seconds * factor,
             beta_seconds_per_token: self.beta_seconds_per_token * factor,
+            decode_seconds_per_token: self.decode_seconds_per_token * factor,
             gamma_seconds_per_token: self.gamma_seconds_per_token * factor,
+            experts: Experts { all_seconds: self.experts.all_seconds * factor, ..self.experts },
         }
     }
 }

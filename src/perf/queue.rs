@@ -207,11 +207,7 @@ mod tests {
     fn chain(alpha: f64, beta: f64, gamma: f64, l: f64, k: f64, n: u32) -> Chain {
         Chain::new(
             Service {
-                parameters: Parameters {
-                    alpha_seconds: alpha / 1e3,
-                    beta_seconds_per_token: beta / 1e3,
-                    gamma_seconds_per_token: gamma / 1e3,
-                },
+                parameters: Parameters::uniform(alpha / 1e3, beta / 1e3, gamma / 1e3),
                 shape: Shape { input_tokens: l, output_tokens: k },
                 token_budget: 8192.0,
             },

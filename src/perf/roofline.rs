@@ -117,11 +117,11 @@ fn parameters(
     let compute = 2.0 * architecture.computed_parameters() / (n * flops);
     let reduced_bytes = 4.0 * layers * f64::from(architecture.hidden_size) * ACTIVATION_BYTES;
     let reduce = reduced_bytes * (n - 1.0) / (n * 2.0 * sheet.link_bytes_per_second * LINK_EFFICIENCY);
-    Parameters {
-        alpha_seconds: read / (n * bandwidth) + layers * layer_overhead_seconds(accelerators),
-        beta_seconds_per_token: compute + reduce,
-        gamma_seconds_per_token: architecture.kv_bytes_per_token_each(kv, accelerators) / bandwidth,
-    }
+    Parameters::uniform(
+        read / (n * bandwidth) + layers * layer_overhead_seconds(accelerators),
+        compute + reduce,
+        architecture.kv_bytes_per_token_each(kv, accelerators) / bandwidth,
+    )
 }
 
 /// Between the fitted sizes by the logarithm; beyond 8 the last step goes on.

@@ -200,11 +200,10 @@ impl Engine {
         if !preempted {
             read_tokens += self.admit(&mut budget, &mut chunks);
         }
-        let computed = decodes + chunks.iter().map(|(_, tokens)| tokens).sum::<u64>();
-        let Parameters { alpha_seconds, beta_seconds_per_token, gamma_seconds_per_token } = self.spec.parameters;
-        let work = beta_seconds_per_token * computed as f64 + gamma_seconds_per_token * read_tokens as f64;
-        let duration_seconds = (alpha_seconds + work) * self.noise_factor();
-        self.meters.observe(Meter::Iteration, computed as f64);
+        let prompt = chunks.iter().map(|(_, tokens)| tokens).sum::<u64>();
+        let work = self.spec.parameters.iteration_seconds(prompt as f64, decodes as f64, read_tokens as f64);
+        let duration_seconds = work * self.noise_factor();
+        self.meters.observe(Meter::Iteration, (decodes + prompt) as f64);
         self.flight = Some(Flight { end_seconds: self.now_seconds + duration_seconds, duration_seconds, chunks });
         true
     }

@@ -206,9 +206,11 @@ fn capability(policy: &Policy, pool: &policy::Pool) -> f64 {
     let chunks = (input / f64::from(pool.limits.max_num_batched_tokens.max(1))).ceil().max(1.0);
     let prefill = (p.beta_seconds_per_token + p.gamma_seconds_per_token * (chunks + 1.0) / 2.0) * input;
     let context = input + (output + 1.0) / 2.0;
-    let decode = (p.beta_seconds_per_token + p.gamma_seconds_per_token * context) * output;
+    let decode = (p.decode_seconds_per_token + p.gamma_seconds_per_token * context) * output;
     let per_request = (prefill + decode) / (chunks + output);
-    let by_latency = if per_request > 0.0 { (target - p.alpha_seconds) / per_request } else { f64::INFINITY };
+    // A batch that is limited by latency reads all experts.
+    let fixed = p.alpha_seconds + p.experts.all_seconds;
+    let by_latency = if per_request > 0.0 { (target - fixed) / per_request } else { f64::INFINITY };
     let by_memory = pool.kv_tokens / (input + output / 2.0);
     by_latency.min(by_memory).min(f64::from(pool.limits.max_num_seqs)).max(1.0)
 }

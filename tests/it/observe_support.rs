@@ -37,7 +37,7 @@ pub fn pool(name: &str) -> Pool {
         },
         scrape: Vec::new(),
         metrics_port: None,
-        parameters: Parameters { alpha_seconds: 0.01, beta_seconds_per_token: 1e-5, gamma_seconds_per_token: 1e-8 },
+        parameters: Parameters::uniform(0.01, 1e-5, 1e-8),
         evidence: Evidence::Curve,
         kv_tokens: 1e5,
         limits: Limits::default(),

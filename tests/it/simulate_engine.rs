@@ -44,7 +44,7 @@ fn balanced_itl(spec: &EngineSpec, rate: f64) -> f64 {
 #[test]
 fn a_steady_load_settles_where_the_performance_model_says() {
     let spec = EngineSpec {
-        parameters: Parameters { alpha_seconds: 0.012, beta_seconds_per_token: 2.5e-5, gamma_seconds_per_token: 3e-8 },
+        parameters: Parameters::uniform(0.012, 2.5e-5, 3e-8),
         limits: Limits::default(),
         kv_tokens: 400_000,
         noise: 0.0,

@@ -28,11 +28,7 @@ pub fn policy() -> Policy {
         |name: &str, price_per_hour, stock| Accelerator { name: name.into(), price_per_hour, stock, sheet: sheet() };
     let class = |name: &str, priority, promise| SloClass { name: name.into(), priority, promise };
     let latency = Promise::Latency { quantile: 0.99, ttft_seconds: 2.0, itl_seconds: 0.05 };
-    let figures = |alpha_seconds, beta, gamma| Parameters {
-        alpha_seconds,
-        beta_seconds_per_token: beta,
-        gamma_seconds_per_token: gamma,
-    };
+    let figures = Parameters::uniform;
     Policy {
         fingerprint: "test".into(),
         currency: "USD".into(),

@@ -80,11 +80,7 @@ fn measured(
     report: &mut Report,
 ) -> Option<Figures> {
     let place = model.place;
-    let parameters = Parameters {
-        alpha_seconds: given.alpha.seconds(),
-        beta_seconds_per_token: given.beta.seconds(),
-        gamma_seconds_per_token: given.gamma.seconds(),
-    };
+    let parameters = Parameters::uniform(given.alpha.seconds(), given.beta.seconds(), given.gamma.seconds());
     if !parameters.is_usable() {
         let hint = "alpha, beta and gamma must not all be zero";
         report.add(place, path, "an iteration would take no time", Some(hint.to_owned()));

@@ -4,7 +4,7 @@ use super::*;
 
 fn spec(kv_tokens: u64) -> EngineSpec {
     EngineSpec {
-        parameters: Parameters { alpha_seconds: 0.010, beta_seconds_per_token: 1e-4, gamma_seconds_per_token: 1e-5 },
+        parameters: Parameters::uniform(0.010, 1e-4, 1e-5),
         limits: Limits { max_num_seqs: 8, max_num_batched_tokens: 100 },
         kv_tokens,
         noise: 0.0,
