@@ -12,7 +12,10 @@ mod parameters;
 mod queue;
 mod roofline;
 
-pub use architecture::{Architecture, NumberFormat, architecture, known_architectures};
+pub use architecture::{
+    Architecture, AttentionGroup, AttentionKind, GivenFigures, Mixture, NumberFormat, Parallelism, Parts, ReadBytes,
+    SparseIndex, Stored, architecture, known_architectures,
+};
 pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, latency_at};
 pub use hardware::{DataSheet, data_sheet, known_accelerators};
 pub use iteration::{Iteration, Service};

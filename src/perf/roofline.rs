@@ -2,7 +2,7 @@
 //! additive roofline. One iteration reads the weights, computes its tokens, sums activations between
 //! accelerators and reads KV memory, one after the other; software efficiency is a constant per term.
 
-use super::architecture::{Architecture, NumberFormat};
+use super::architecture::{Architecture, NumberFormat, Parallelism};
 use super::hardware::DataSheet;
 use super::parameters::Parameters;
 
@@ -90,7 +90,8 @@ pub fn estimate(
     if !architecture.is_usable() {
         return Err(EstimateError::BadArchitecture(architecture.name.to_string()));
     }
-    let kv_tokens = kv_tokens(sheet, architecture, accelerators, weights, kv);
+    let architecture = &architecture.stored_as(weights);
+    let kv_tokens = kv_tokens(sheet, architecture, accelerators, kv);
     if kv_tokens < SMALLEST_KV_TOKENS {
         return Err(does_not_fit(sheet, architecture, accelerators, weights, kv));
     }
@@ -109,11 +110,12 @@ fn parameters(
     let bandwidth = sheet.bandwidth_bytes_per_second * MEMORY_EFFICIENCY;
     let flops = COMPUTE_EFFICIENCY
         * match weights {
-            NumberFormat::Fp8 => sheet.fp8_flops,
+            NumberFormat::Fp8 | NumberFormat::Int8 => sheet.fp8_flops,
             // Four-bit weights are widened before the multiplication.
-            NumberFormat::Bf16 | NumberFormat::Int4 => sheet.bf16_flops,
+            NumberFormat::Bf16 | NumberFormat::Int4 | NumberFormat::Nvfp4 | NumberFormat::Mxfp4 => sheet.bf16_flops,
         };
-    let read = (architecture.parameters - architecture.embedding_parameters).max(0.0) * weights.bytes();
+    let read = architecture.read_bytes_each(&Parallelism::tensor(1));
+    let read = read.always + read.experts;
     let compute = 2.0 * architecture.computed_parameters() / (n * flops);
     let reduced_bytes = 4.0 * layers * f64::from(architecture.hidden_size) * ACTIVATION_BYTES;
     let reduce = reduced_bytes * (n - 1.0) / (n * 2.0 * sheet.link_bytes_per_second * LINK_EFFICIENCY);
@@ -137,15 +139,9 @@ fn layer_overhead_seconds(accelerators: u32) -> f64 {
 }
 
 /// KV capacity of one replica, tokens; negative when not even the weights fit.
-fn kv_tokens(
-    sheet: &DataSheet,
-    architecture: &Architecture,
-    accelerators: u32,
-    weights: NumberFormat,
-    kv: NumberFormat,
-) -> f64 {
+fn kv_tokens(sheet: &DataSheet, architecture: &Architecture, accelerators: u32, kv: NumberFormat) -> f64 {
     let n = f64::from(accelerators);
-    let room = n * usable_bytes(sheet) - architecture.weight_bytes(weights);
+    let room = n * usable_bytes(sheet) - architecture.weight_bytes();
     room / (n * architecture.kv_bytes_per_token_each(kv, accelerators))
 }
 
@@ -161,13 +157,13 @@ fn does_not_fit(
     weights: NumberFormat,
     kv: NumberFormat,
 ) -> EstimateError {
-    let fits = |n: &u32| kv_tokens(sheet, architecture, *n, weights, kv) >= SMALLEST_KV_TOKENS;
+    let fits = |n: &u32| kv_tokens(sheet, architecture, *n, kv) >= SMALLEST_KV_TOKENS;
     let powers = std::iter::successors(Some(1u32), |n| n.checked_mul(2)).take_while(|n| *n <= MOST_ACCELERATORS);
     EstimateError::DoesNotFit {
         sheet: sheet.name.to_string(),
         weights,
         accelerators,
-        needed_gb: architecture.weight_bytes(weights) / 1e9,
+        needed_gb: architecture.weight_bytes() / 1e9,
         other_gb: f64::from(accelerators) * OTHER_BYTES / 1e9,
         usable_gb: f64::from(accelerators) * MEMORY_SHARE * sheet.memory_bytes / 1e9,
         fitting: powers.filter(|n| *n > accelerators).find(fits),

@@ -1,11 +1,10 @@
 //! A ServedModel document: names, architecture, shares; its pools are resolved in `pool`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::fleet::{Fleet, unique};
 use super::pool::{self, PoolDraft};
-use crate::perf::{self, Architecture, known_architectures};
+use crate::perf::{self, Architecture, GivenFigures, known_architectures};
 use crate::policy::document::{Place, Placed, Report, Texts};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
 use crate::policy::problem::{did_you_mean, listed};
@@ -107,16 +106,15 @@ fn architecture(
 
 fn given(place: &Place, model: &str, figures: &ArchitectureFigures, report: &mut Report) -> Option<Architecture> {
     let active = figures.active_parameters_billion.unwrap_or(figures.parameters_billion);
-    let architecture = Architecture {
-        name: Cow::Owned(model.to_owned()),
+    let figures = GivenFigures {
         parameters: figures.parameters_billion * 1e9,
         active_parameters: active * 1e9,
-        embedding_parameters: 0.0,
         layers: figures.layers,
         hidden_size: figures.hidden_size,
         kv_heads: figures.kv_heads,
         head_size: figures.head_size,
     };
+    let architecture = Architecture::from_figures(model.to_owned(), &figures);
     if !architecture.is_usable() {
         let hint = "every figure must be greater than zero, and no more parameters active than there are";
         report.add(place, "spec.architecture", "describes no model", Some(hint.to_owned()));
