@@ -8,6 +8,7 @@ mod architecture;
 mod capacity;
 mod hardware;
 mod iteration;
+mod log_fit;
 mod parameters;
 mod queue;
 mod roofline;
@@ -17,9 +18,12 @@ pub use architecture::{
     SparseIndex, Stored, architecture, known_architectures,
 };
 pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, latency_at};
-pub use hardware::{DataSheet, data_sheet, known_accelerators};
+pub use hardware::{DataSheet, Generation, data_sheet, known_accelerators};
 pub use iteration::{Iteration, Service};
 pub use parameters::{Evidence, Experts, Limits, Parameters, Shape};
 pub use queue::{Chain, Quantiles, SteadyState};
 
-pub use roofline::{Estimate, EstimateError, estimate};
+pub use roofline::{
+    ClosedLoop, Constants, Deployment, EngineFamily, Estimate, EstimateError, Latency, Load, Memory, Roofline, Spread,
+    Spreads, estimate,
+};
