@@ -14,8 +14,8 @@ mod queue;
 mod roofline;
 
 pub use architecture::{
-    Architecture, AttentionGroup, AttentionKind, GivenFigures, Mixture, NumberFormat, Parallelism, Parts, ReadBytes,
-    SparseIndex, Stored, architecture, known_architectures,
+    Architecture, AttentionGroup, AttentionKind, ConfigError, GivenFigures, Mixture, NumberFormat, Parallelism, Parts,
+    ReadBytes, SparseIndex, Stored, architecture, known_architectures, stored_format_of,
 };
 pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, latency_at};
 pub use hardware::{DataSheet, Generation, data_sheet, known_accelerators};

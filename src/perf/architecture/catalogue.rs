@@ -7,16 +7,21 @@ use super::Architecture;
 use super::attention::SparseIndex;
 use super::dimensions::{Attention, Dense, Dimensions, ExpertLayers};
 use super::format::{NumberFormat, Parts, Stored};
-use super::names::{ALIASES, key, words};
+use super::names::{ALIASES, key, stored_format_of, words};
 
 /// The architecture of a model by any usual name: the organisation, `-Instruct`, `-FP8`, version dates
-/// and the like do not matter (`meta-llama/Llama-3.1-70B-Instruct` is `llama-3.1-70b`). Stored as its
-/// publisher stores it.
+/// and the like do not matter (`meta-llama/Llama-3.1-70B-Instruct` is `llama-3.1-70b`). Stored as the name
+/// says, or else as its publisher stores it.
 pub fn architecture(model: &str) -> Option<Architecture> {
     let words = words(model);
     let same = |name: &str| key(&words) == key(&super::names::words(name));
     let name = ALIASES.iter().find(|(alias, _)| same(alias)).map(|(_, name)| *name);
-    CATALOGUE.iter().find(|e| name.map_or_else(|| same(e.name), |n| n == e.name)).map(Entry::architecture)
+    let entry = CATALOGUE.iter().find(|e| name.map_or_else(|| same(e.name), |n| n == e.name))?;
+    let built = entry.architecture();
+    Some(match stored_format_of(model) {
+        Some(format) => built.stored_as(format),
+        None => built,
+    })
 }
 
 /// Names of the built-in architectures, in the order of the catalogue.
@@ -37,8 +42,7 @@ struct Entry {
 
 impl Entry {
     fn architecture(&self) -> Architecture {
-        let built = self.dimensions.architecture(Cow::Borrowed(self.name));
-        Architecture { formats: self.formats, ..built }
+        self.dimensions.architecture(Cow::Borrowed(self.name)).with_formats(self.formats)
     }
 
     fn stored(self, formats: Parts<Stored>) -> Self {

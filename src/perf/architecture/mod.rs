@@ -4,6 +4,7 @@
 
 mod attention;
 mod catalogue;
+mod config;
 mod dimensions;
 mod format;
 mod names;
@@ -15,7 +16,9 @@ use serde::Serialize;
 
 pub use attention::{AttentionGroup, AttentionKind, SparseIndex};
 pub use catalogue::{architecture, known_architectures};
+pub use config::ConfigError;
 pub use format::{NumberFormat, Parts, Stored};
+pub use names::stored_format_of;
 pub use parallel::Parallelism;
 
 /// Figures of one transformer, as its checkpoint is stored.
@@ -179,9 +182,13 @@ impl Architecture {
     }
 
     /// The same model with the linear layers stored in `format`; embeddings, output layer and router stay
-    /// 16-bit. Four-bit checkpoints leave latent attention wide, and `mxfp4` is used for experts only.
+    /// 16-bit. Four-bit checkpoints leave latent attention wide, and `mxfp4` is used for experts only. A model
+    /// that is stored in this format already stays as it is.
     #[must_use]
     pub fn stored_as(&self, format: NumberFormat) -> Self {
+        if format == self.stored_format() {
+            return self.clone();
+        }
         let mut formats = Parts::linear_layers(format);
         let latent = self.attention.iter().any(|g| matches!(g.kind, AttentionKind::Latent { .. }));
         if format.is_four_bit() && latent {
@@ -190,7 +197,14 @@ impl Architecture {
         if format == NumberFormat::Mxfp4 && self.mixture.is_some() {
             formats = Parts { experts: format.into(), ..Parts::linear_layers(NumberFormat::Bf16) };
         }
-        Self { formats, ..self.clone() }
+        self.clone().with_formats(formats)
+    }
+
+    /// Stored like this; parts that the model does not have count as 16-bit.
+    fn with_formats(self, formats: Parts<Stored>) -> Self {
+        let wide = NumberFormat::Bf16.into();
+        let formats = self.parameters.zip(&formats, |count, stored| if count > 0.0 { stored } else { wide });
+        Self { formats, ..self }
     }
 
     /// The format of most of the weights.
