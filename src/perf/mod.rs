@@ -4,6 +4,7 @@
 //! memory) to latencies at a quantile and to the highest rate within targets. It knows no policy, no
 //! cluster, no clock.
 
+pub mod accuracy;
 mod architecture;
 mod capacity;
 mod hardware;

@@ -96,6 +96,12 @@ impl Spread {
         }
     }
 
+    /// Share of a capacity to keep in reserve: a replica that is slower than predicted by one deviation still keeps
+    /// its promise. A capacity errs about as much as the time of an iteration.
+    pub fn margin(&self) -> f64 {
+        (1.0 - (-self.deviation).exp()).clamp(0.03, 0.5)
+    }
+
     pub fn covers(&self, predicted: f64, measured: f64) -> bool {
         (predicted * self.low..=predicted * self.high).contains(&measured)
     }
