@@ -8,7 +8,7 @@ use rand_chacha::rand_core::SeedableRng;
 use super::fitting::is_queue_dominated;
 use super::subject::Subject;
 use crate::perf::log_fit::{LogFit, Row, modelled};
-use crate::perf::roofline::{FirstToken, Latency, Term};
+use crate::perf::roofline::{Latency, Term};
 
 /// Terms that are multiplied together: eight points cannot tell more apart.
 const TOGETHER: [&[Term]; 8] = [
@@ -25,6 +25,7 @@ const TOGETHER: [&[Term]; 8] = [
 const PRIOR: f64 = 0.4;
 const COMMON_PRIOR: f64 = 0.4;
 const SCALE: f64 = 0.05;
+const FIRST_TOKEN_PARTS: usize = 4;
 const FIRST_TOKEN_PRIOR: f64 = 0.6;
 const FIRST_TOKEN_SCALE: f64 = 0.15;
 
@@ -47,7 +48,7 @@ impl Calibration {
             .filter(|(subject, latency)| !is_queue_dominated(subject.ttft_seconds, latency.ttft_seconds()))
             .map(|(subject, latency)| (subject.ttft_seconds.ln(), latency.first_token.to_vec()))
             .collect();
-        let first_token = solve(&told, &links(FirstToken::COUNT), FIRST_TOKEN_PRIOR, FIRST_TOKEN_SCALE);
+        let first_token = solve(&told, &links(FIRST_TOKEN_PARTS), FIRST_TOKEN_PRIOR, FIRST_TOKEN_SCALE);
         Self { iteration, first_token }
     }
 
@@ -66,7 +67,7 @@ impl Calibration {
     /// Time per output token and to the first one, seconds.
     pub fn apply(&self, latency: &Latency) -> (f64, f64) {
         let tpot = modelled(&together(latency), &links(TOGETHER.len()), &self.iteration);
-        let ttft = modelled(&latency.first_token, &links(FirstToken::COUNT), &self.first_token);
+        let ttft = modelled(&latency.first_token, &links(FIRST_TOKEN_PARTS), &self.first_token);
         (tpot, ttft)
     }
 }

@@ -12,7 +12,7 @@ use super::score::{deviation, quantile};
 use super::subject::{Mode, Subject};
 use crate::perf::log_fit::{LogFit, Row};
 use crate::perf::roofline::{
-    ByKind, Cell, Constant, Constants, EngineFamily, FirstToken, Latency, Provenance, Spread, Spreads, Term,
+    ByKind, Cell, Constant, Constants, EngineFamily, Latency, Provenance, Spread, Spreads, Term,
 };
 
 /// Where each constant is believed to be before any point is seen, and by which factor it may well be off.
@@ -37,7 +37,7 @@ const PRIORS: [(f64, f64); Term::COUNT] = [
     (0.1e-6, 1.0),  // token
 ];
 /// The same for the parts of the first token.
-const FIRST_TOKEN_PRIORS: [(f64, f64); FirstToken::COUNT] = [(1.0, 1.0), (1.5, 1.0), (0.06, 1.0), (0.03, 1.0)];
+const FIRST_TOKEN_PRIORS: [(f64, f64); 4] = [(1.0, 1.0), (1.5, 1.0), (0.06, 1.0), (0.03, 1.0)];
 /// Deviation of an engine from the common constant, of the logarithm.
 const ENGINE_PRIOR: f64 = 0.25;
 const FIRST_TOKEN_ENGINE_PRIOR: f64 = 0.4;
@@ -182,7 +182,7 @@ impl Start {
         let known = EngineFamily::KNOWN.len();
         Self {
             iteration: vec![0.0; Term::COUNT + known * Term::OF_ENGINE.len()],
-            first_token: vec![0.0; FirstToken::COUNT * (1 + known)],
+            first_token: vec![0.0; FIRST_TOKEN_PRIORS.len() * (1 + known)],
         }
     }
 }
@@ -201,7 +201,7 @@ fn fit_rows(rows: &[&Prepared], start: &Start) -> (Constants, Start) {
 
     // Twice: which rows queue is told by the prediction without queueing.
     let mut first_token = start.first_token.clone();
-    let all: Vec<usize> = (0..FirstToken::COUNT).collect();
+    let all: Vec<usize> = (0..FIRST_TOKEN_PRIORS.len()).collect();
     for _ in 0..2 {
         let centre = prior().first_token;
         let judged = constants.clone();

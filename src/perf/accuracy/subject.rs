@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use super::point::{Measured, Serving, Side};
 use crate::perf::architecture::{Architecture, AttentionKind, NumberFormat, Parallelism, Parts, Stored};
-use crate::perf::hardware::{DataSheet, data_sheet};
+use crate::perf::hardware::{DataSheet, Generation, data_sheet};
 use crate::perf::roofline::{ClosedLoop, Constants, Deployment, EngineFamily, EstimateError, Memory, Roofline};
-use crate::perf::architecture;
 
 /// Model, accelerator system and engine, as the file names them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +42,7 @@ impl Models {
     }
 
     pub fn find(&self, name: &str) -> Option<Architecture> {
-        self.given.get(&key(name)).cloned().or_else(|| architecture::architecture(name))
+        self.given.get(&key(name)).cloned().or_else(|| crate::perf::architecture(name))
     }
 }
 
@@ -74,17 +73,20 @@ impl Subject {
         self.architecture.mixture.is_some()
     }
 
-    /// # Errors
-    /// The weights do not fit.
-    pub fn roofline<'a>(&'a self, constants: &'a Constants) -> Result<Roofline<'a>, EstimateError> {
-        let deployment = Deployment {
+    pub fn deployment(&self) -> Deployment<'_> {
+        Deployment {
             sheet: &self.sheet,
             architecture: &self.architecture,
             parallel: self.parallel,
             kv_format: self.kv_format,
             engine: self.engine,
-        };
-        Roofline::new(deployment, constants, self.memory)
+        }
+    }
+
+    /// # Errors
+    /// The weights do not fit.
+    pub fn roofline<'a>(&'a self, constants: &'a Constants) -> Result<Roofline<'a>, EstimateError> {
+        Roofline::new(self.deployment(), constants, self.memory)
     }
 }
 
@@ -105,10 +107,17 @@ pub fn subject(row: &Measured, models: &Models) -> Result<Subject, String> {
     if heads % parallel.tensor != 0 {
         return Err(format!("{}-way tensor parallelism cannot divide {heads} attention heads", parallel.tensor));
     }
+    // Such rows are whole systems with prefill and decode apart, whose division nobody tells.
+    if mode == Mode::Aggregated && parallel.tensor > MOST_TENSOR {
+        let tensor = parallel.tensor;
+        return Err(format!("{tensor}-way tensor parallelism is more than the {MOST_TENSOR} that one server uses"));
+    }
     let gemm = format(&row.gemm_format)?;
     let experts = if row.expert_format.is_empty() { gemm } else { format(&row.expert_format)? };
     let architecture = stored(&published, gemm, experts);
     let decode_only = mode == Mode::Disaggregated;
+    let engine = EngineFamily::named(&row.backend).unwrap_or_default();
+    let kv_format = kv_format(&row.gemm_format, published.mixture.is_some(), engine, &sheet);
     let mut subject = Subject {
         line: row.line,
         group: Group { model: row.model.clone(), system: row.system.clone(), engine: row.backend.clone() },
@@ -116,28 +125,35 @@ pub fn subject(row: &Measured, models: &Models) -> Result<Subject, String> {
         sheet,
         architecture,
         parallel,
-        kv_format: kv_format(&row.gemm_format),
-        engine: EngineFamily::named(&row.backend).unwrap_or_default(),
+        kv_format,
+        engine,
         memory: Memory::default(),
         closed_loop: ClosedLoop {
             concurrency,
             input_tokens: f64::from(row.input_tokens),
             output_tokens: f64::from(row.output_tokens),
             decode_only,
+            most_running: (engine == EngineFamily::Vllm).then_some(VLLM_RUNS),
         },
         ttft_seconds: row.ttft_seconds,
         tpot_seconds: row.tpot_seconds,
     };
     // Who serves a model that hardly fits gives the engine more than its default share.
-    let first = subject.roofline(Constants::shipped()).map(|_| ());
-    if matches!(first, Err(EstimateError::DoesNotFit { .. })) {
+    let deployment = subject.deployment();
+    if subject.memory.kv_bytes_each(&deployment) < SMALL_CACHE * subject.sheet.memory_bytes {
         subject.memory = Memory { share: TIGHT_SHARE, other_bytes: TIGHT_OTHER_BYTES };
-        subject.roofline(Constants::shipped()).map_err(|_| first.expect_err("matched above").to_string())?;
     }
+    subject.roofline(Constants::shipped()).map_err(|why| why.to_string())?;
     Ok(subject)
 }
 
-/// Share of the memory where the default leaves no room for a cache.
+/// Widest tensor parallelism of an aggregated server.
+const MOST_TENSOR: u32 = 16;
+/// Requests that vLLM runs at once unless told otherwise; the others derive it from memory.
+const VLLM_RUNS: f64 = 256.0;
+/// Share of an accelerator's memory below which a cache is too small to serve with.
+const SMALL_CACHE: f64 = 0.05;
+/// Share of the memory that the engine is given then.
 const TIGHT_SHARE: f64 = 0.95;
 const TIGHT_OTHER_BYTES: f64 = 2e9;
 
@@ -190,11 +206,14 @@ fn format(mode: &str) -> Result<NumberFormat, String> {
     }
 }
 
-/// Checkpoints with scales for whole matrices bring scales for the cache, and such servers store it in 8 bits;
-/// with scales per block or none the cache stays 16-bit. Rows do not say it.
-fn kv_format(gemm_mode: &str) -> NumberFormat {
+/// Rows do not tell how the KV cache is stored. Checkpoints with scales for whole matrices bring scales for the
+/// cache too, and four-bit ones mean an 8-bit cache. Mixtures of experts are stored with scales per block and none
+/// for the cache: it has 8 bits where the attention kernels of TensorRT-LLM or of Blackwell want it so.
+fn kv_format(gemm_mode: &str, is_mixture: bool, engine: EngineFamily, sheet: &DataSheet) -> NumberFormat {
     match gemm_mode {
-        "fp8" | "nvfp4" | "fp4" | "mxfp4" => NumberFormat::Fp8,
+        "nvfp4" | "fp4" | "mxfp4" => NumberFormat::Fp8,
+        "fp8" if !is_mixture => NumberFormat::Fp8,
+        "fp8" if engine == EngineFamily::TensorrtLlm || sheet.generation == Generation::Blackwell => NumberFormat::Fp8,
         _ => NumberFormat::Bf16,
     }
 }

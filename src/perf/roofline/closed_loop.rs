@@ -12,6 +12,8 @@ pub struct ClosedLoop {
     pub output_tokens: f64,
     /// Prompts are computed by other workers, one at a time.
     pub decode_only: bool,
+    /// Most requests that the engine runs at once (`--max-num-seqs`), where that is known.
+    pub most_running: Option<f64>,
 }
 
 /// Mean latencies of a closed loop, in parts that a calibration may multiply.
@@ -20,8 +22,8 @@ pub struct Latency {
     /// The terms of the mean iteration, seconds; their sum is the time per output token.
     pub iteration: PerTerm,
     /// The parts of the time to first token while nothing waits for memory, seconds.
-    pub first_token: [f64; FirstToken::COUNT],
-    /// Share of the KV cache that the requests would fill; above 1 they queue for it.
+    pub first_token: FirstToken,
+    /// Requests in flight by those that can run at once, for which there are memory and places; above 1 they queue.
     pub kv_use: f64,
     /// Requests that run at once.
     pub running: f64,
@@ -66,11 +68,12 @@ impl Roofline<'_> {
         [Term::Weights, Term::Experts, Term::Kv].iter().map(|t| terms[*t as usize]).sum()
     }
 
-    /// What runs of the requests in flight, and for how many there is memory.
+    /// What runs of the requests in flight, and how many could.
     fn running(&self, measured: &ClosedLoop) -> (Load, f64) {
-        let ClosedLoop { concurrency, input_tokens, output_tokens, decode_only } = *measured;
+        let ClosedLoop { concurrency, input_tokens, output_tokens, decode_only, most_running } = *measured;
         let load = Load { batch: concurrency, input_tokens, output_tokens, decode_only };
         let room = self.kv_tokens(load.context()) / load.context();
+        let room = room.min(most_running.unwrap_or(f64::INFINITY));
         (Load { batch: concurrency.min(room.max(1.0)), ..load }, room)
     }
 

@@ -60,22 +60,10 @@ impl Constant {
     }
 }
 
-/// Parts of the time to the first token where no request waits for memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstToken {
-    /// Computing the own prompt.
-    Prompt,
-    /// The iteration it joins and the one that brings the token.
-    Iteration,
-    /// Prompts of the other requests of a closed loop.
-    OthersPrompts,
-    /// What the server and the network take for any request, seconds.
-    Request,
-}
-
-impl FirstToken {
-    pub const COUNT: usize = 4;
-}
+/// Parts of the time to the first token where no request waits for memory: computing the own prompt; the
+/// iterations it joins and that brings the token; prompts of the other requests of a closed loop; what the
+/// server and the network take for any request, seconds.
+pub type FirstToken = [f64; 4];
 
 /// Spread of a prediction: factors on it between which 90 % of the measured values lie, and the standard
 /// deviation of the logarithm of the error, wild points held back.
@@ -158,9 +146,9 @@ pub struct Provenance {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Constants {
     pub provenance: Provenance,
-    /// In the order of [`Term::ALL`]. Shares of ideal times are above 1; overheads are seconds.
+    /// In the order of [`Term`]. Shares of ideal times are above 1; overheads are seconds.
     pub iteration: Vec<Constant>,
-    /// In the order of [`FirstToken`].
+    /// In the order of [`FirstToken`]'s parts.
     pub first_token: Vec<Constant>,
     /// Without any measured point of the group.
     pub spread: ByKind<Spreads>,
@@ -194,8 +182,8 @@ impl Constants {
         all
     }
 
-    pub fn first_token(&self, engine: EngineFamily) -> [f64; FirstToken::COUNT] {
-        let mut all = [0.0; FirstToken::COUNT];
+    pub fn first_token(&self, engine: EngineFamily) -> FirstToken {
+        let mut all = FirstToken::default();
         for (multiplier, constant) in all.iter_mut().zip(&self.first_token) {
             *multiplier = constant.of(engine);
         }
@@ -217,7 +205,7 @@ impl Constants {
             c.value.is_finite() && c.value >= 0.0 && c.engines.values().all(|f| f.is_finite() && *f > 0.0)
         };
         self.iteration.len() == Term::COUNT
-            && self.first_token.len() == FirstToken::COUNT
+            && self.first_token.len() == FirstToken::default().len()
             && self.iteration.iter().chain(&self.first_token).all(usable)
     }
 }

@@ -19,11 +19,17 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// Bytes of each accelerator for the KV cache; negative when not even the weights fit.
+    pub fn kv_bytes_each(&self, deployment: &Deployment) -> f64 {
+        let weights = deployment.architecture.weight_bytes_each(&deployment.parallel);
+        self.share * deployment.sheet.memory_bytes - self.other_bytes - weights
+    }
+
     /// KV-cache capacity of one replica where requests hold `context` tokens on average; negative when not
     /// even the weights fit.
     pub fn kv_tokens(&self, deployment: &Deployment, context: f64) -> f64 {
-        let Deployment { sheet, architecture, parallel, kv_format, .. } = deployment;
-        let room = self.share * sheet.memory_bytes - self.other_bytes - architecture.weight_bytes_each(parallel);
+        let Deployment { architecture, parallel, kv_format, .. } = deployment;
+        let room = self.kv_bytes_each(deployment);
         // Each group of attention data parallelism holds the requests it serves.
         let groups = f64::from(parallel.attention_data.max(1));
         groups * room * context / architecture.kv_bytes_each(context, *kv_format, parallel)

@@ -150,7 +150,8 @@ impl<'a> Roofline<'a> {
 
     /// What the first token takes beyond iterations: the server's and the network's share, seconds.
     pub fn request_overhead_seconds(&self) -> f64 {
-        self.constants.first_token(self.deployment.engine)[FirstToken::Request as usize]
+        let [_, _, _, request] = self.constants.first_token(self.deployment.engine);
+        request
     }
 
     /// The figures of an iteration for requests of that shape: attention's share of a prompt token grows with

@@ -49,26 +49,6 @@ pub enum Term {
 impl Term {
     pub const COUNT: usize = 17;
 
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Weights,
-        Self::Experts,
-        Self::Kv,
-        Self::Compute,
-        Self::ExpertCompute,
-        Self::Attention,
-        Self::Communication,
-        Self::ExpertCommunication,
-        Self::Layer,
-        Self::SplitLayer,
-        Self::DoublingLayer,
-        Self::ExpertLayer,
-        Self::LatentLayer,
-        Self::SharedExpertLayer,
-        Self::Iteration,
-        Self::Request,
-        Self::Token,
-    ];
-
     /// Terms that depend on the engine's software more than on the accelerator.
     pub const OF_ENGINE: [Self; 6] = [
         Self::Layer,
@@ -80,7 +60,7 @@ impl Term {
     ];
 }
 
-/// One value per term, in the order of [`Term::ALL`].
+/// One value per term, in their order.
 pub type PerTerm = [f64; Term::COUNT];
 
 /// Requests being served all at once, each at a random place of its way.
