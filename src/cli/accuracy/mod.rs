@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::Exit;
 use crate::perf::accuracy::{
-    Models, Options, Report, Subject, Unmodelled, fit_constants, read_points, score, subject,
+    By, Models, Options, Report, Subject, Unmodelled, fit_constants, read_points, score, subject,
 };
 use crate::perf::{Architecture, Constants};
 
@@ -28,8 +28,8 @@ pub struct AccuracyArgs {
     /// Folder of `config.json` files of models that are not built in: `org--model.json`, or `model/config.json`.
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
-    /// What the constants are fitted without: `none` uses those of the program, `group` fits new ones on these
-    /// points for each group, without it.
+    /// Instead of the constants of the program, fit new ones on these points, for each group (model, system, engine),
+    /// model or system without it.
     #[arg(long, value_name = "WHAT", default_value = "none")]
     leave_out: LeaveOut,
     /// Fit the constants of the program on these points and write them to a file; it is compiled into the program
@@ -45,6 +45,8 @@ pub struct AccuracyArgs {
 enum LeaveOut {
     None,
     Group,
+    Model,
+    System,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,8 +66,13 @@ pub fn run(args: &AccuracyArgs) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let fits = args.leave_out == LeaveOut::Group || args.fit_constants.is_some();
-    let fitted = match fits.then(|| fit_constants(&subjects, &source(args))) {
+    let by = match args.leave_out {
+        LeaveOut::None => args.fit_constants.is_some().then_some(By::Group),
+        LeaveOut::Group => Some(By::Group),
+        LeaveOut::Model => Some(By::Model),
+        LeaveOut::System => Some(By::System),
+    };
+    let fitted = match by.map(|by| fit_constants(&subjects, &source(args), by)) {
         Some(Err(why)) => {
             eprintln!("poolwright: {why}");
             return Ok(Exit::Usage);
@@ -82,7 +89,7 @@ pub fn run(args: &AccuracyArgs) -> Result<Exit> {
         None => Constants::shipped(),
     };
     let predictions = match &fitted {
-        Some(fitted) if args.leave_out == LeaveOut::Group => fitted.left_out.clone(),
+        Some(fitted) if args.leave_out != LeaveOut::None => fitted.left_out.clone(),
         _ => subjects.iter().map(|s| Some(s.roofline(constants).ok()?.closed_loop(&s.closed_loop))).collect(),
     };
     let options = Options { calibrate: args.calibrate.map(|n| n as usize), seed: args.seed };
@@ -153,11 +160,8 @@ fn read_models(folder: &Path, models: &mut Models) -> Result<()> {
     entries.sort();
     let mut found = 0;
     for path in entries {
-        let (file, name) = if path.is_dir() {
-            (path.join("config.json"), path.file_name())
-        } else {
-            (path.clone(), path.file_stem())
-        };
+        let (file, name) =
+            if path.is_dir() { (path.join("config.json"), path.file_name()) } else { (path.clone(), path.file_stem()) };
         let name = name.map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let is_config = file.extension().is_some_and(|e| e == "json") && file.is_file();
         if !is_config || name.ends_with("hf_quant_config") {

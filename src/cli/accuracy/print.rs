@@ -50,7 +50,8 @@ pub fn tables(report: &Report, calibrate: Option<u32>) -> String {
 fn table(groups: &[Score], totals: &[Score], calibrate: Option<u32>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    let mut header: Vec<String> = ["group", "kind", "rows", "TPOT mean", "median", "p90", "in 90 %"].map(str::to_owned).into();
+    let mut header: Vec<String> =
+        ["group", "kind", "rows", "TPOT mean", "median", "p90", "in 90 %"].map(str::to_owned).into();
     header.extend(["TTFT rows", "mean", "median", "p90", "in 90 %"].map(str::to_owned));
     if let Some(count) = calibrate {
         header.push(format!("{count} points: TPOT mean"));

@@ -82,8 +82,7 @@ fn links(terms: usize) -> Vec<Vec<usize>> {
 }
 
 fn solve(told: &[(f64, Vec<f64>)], links: &[Vec<usize>], prior: f64, scale: f64) -> Vec<f64> {
-    let rows =
-        told.iter().map(|(measured, terms)| Row { terms, measured: *measured, weight: 1.0, links }).collect();
+    let rows = told.iter().map(|(measured, terms)| Row { terms, measured: *measured, weight: 1.0, links }).collect();
     let mut priors = vec![prior; links.len()];
     priors.push(COMMON_PRIOR);
     let start = vec![0.0; priors.len()];

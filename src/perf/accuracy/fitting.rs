@@ -57,6 +57,9 @@ const MOST_ACCELERATORS: u32 = 8;
 const CALIBRATION_POINTS: usize = 8;
 const CALIBRATION_SEEDS: u64 = 4;
 
+/// With fewer there is nothing to leave out.
+const NEEDED_GROUPS: usize = 3;
+
 /// Why nothing can be fitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FitError {
@@ -77,14 +80,30 @@ struct Prepared<'a> {
     iteration: Vec<f64>,
 }
 
+/// What is left out at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Model, system and engine.
+    Group,
+    /// A model on all systems, under all engines.
+    Model,
+    /// A system with all models.
+    System,
+}
+
 /// What counts as one when it is left out: near-duplicates of a model are one.
-fn independent_group(subject: &Subject) -> String {
+fn independent(subject: &Subject, by: By) -> String {
     let architecture = &subject.architecture;
-    let parameters = architecture.total_parameters();
-    format!(
-        "{} {} {parameters:.3e} {} {}",
-        architecture.layers, architecture.hidden_size, subject.group.system, subject.group.engine
-    )
+    let model = format!("{} {} {:.3e}", architecture.layers, architecture.hidden_size, architecture.total_parameters());
+    match by {
+        By::Group => format!("{model} {} {}", subject.group.system, subject.group.engine),
+        By::Model => model,
+        By::System => subject.group.system.clone(),
+    }
+}
+
+fn independent_group(subject: &Subject) -> String {
+    independent(subject, By::Group)
 }
 
 /// Whether the row tells of the server alone: it is no part of a larger system, no long queue thins its batch.
@@ -192,10 +211,8 @@ fn fit_rows(rows: &[&Prepared], start: &Start) -> (Constants, Start) {
     let sizes = sizes(rows.iter().map(|r| independent_group(r.subject)));
     let weight = |r: &Prepared| (sizes[&independent_group(r.subject)] as f64).powf(-GROUP_DISCOUNT);
     let deviating: Vec<usize> = Term::OF_ENGINE.iter().map(|t| *t as usize).collect();
-    let iterations: Vec<_> = rows
-        .iter()
-        .map(|r| (r.subject.engine, r.iteration.clone(), r.subject.tpot_seconds, weight(r)))
-        .collect();
+    let iterations: Vec<_> =
+        rows.iter().map(|r| (r.subject.engine, r.iteration.clone(), r.subject.tpot_seconds, weight(r))).collect();
     let iteration = fit(&iterations, &PRIORS, &deviating, ENGINE_PRIOR, SCALE, &start.iteration);
     let mut constants = Constants { iteration: constants_of(&iteration, &PRIORS, &deviating), ..prior() };
 
@@ -246,23 +263,24 @@ fn prepare<'a>(subjects: &'a [Subject], at: &Constants) -> Vec<Prepared<'a>> {
         .collect()
 }
 
-/// Fits the constants on all rows, and measures their spread with each group left out.
+/// Fits the constants on all rows, and measures their spread with each group, model or
+/// system left out.
 ///
 /// # Errors
 /// There are too few groups.
-pub fn fit_constants(subjects: &[Subject], source: &str) -> Result<Fitted, FitError> {
+pub fn fit_constants(subjects: &[Subject], source: &str, by: By) -> Result<Fitted, FitError> {
     let centre = prior();
     let prepared = prepare(subjects, &centre);
-    let groups: Vec<String> = sizes(prepared.iter().map(|r| independent_group(r.subject))).into_keys().collect();
-    if groups.len() < 3 {
-        return Err(FitError::TooFewGroups { groups: groups.len(), needed: 3 });
+    let groups: Vec<String> = sizes(prepared.iter().map(|r| independent(r.subject, by))).into_keys().collect();
+    if groups.len() < NEEDED_GROUPS {
+        return Err(FitError::TooFewGroups { groups: groups.len(), needed: NEEDED_GROUPS });
     }
     let all: Vec<&Prepared> = prepared.iter().collect();
     let (mut constants, warm) = fit_rows(&all, &Start::cold());
-    let names: Vec<String> = subjects.iter().map(independent_group).collect();
+    let names: Vec<String> = subjects.iter().map(|s| independent(s, by)).collect();
     let mut without: BTreeMap<&str, Constants> = BTreeMap::new();
     for group in &groups {
-        let rest: Vec<&Prepared> = all.iter().copied().filter(|r| independent_group(r.subject) != *group).collect();
+        let rest: Vec<&Prepared> = all.iter().copied().filter(|r| independent(r.subject, by) != *group).collect();
         without.insert(group, fit_rows(&rest, &warm).0);
     }
     let base = |i: usize| without.get(names[i].as_str()).unwrap_or(&constants);
@@ -364,8 +382,7 @@ fn cells(subjects: &[Subject], left_out: &[Option<Latency>]) -> Vec<Cell> {
     let cell = |((engine, generation, is_mixture), rows): (_, Vec<(&Subject, &Latency)>)| {
         let errors: Vec<(f64, f64)> =
             rows.iter().map(|(s, l)| ((l.tpot_seconds() / s.tpot_seconds - 1.0).abs(), 1.0)).collect();
-        let logs: Vec<(f64, f64)> =
-            rows.iter().map(|(s, l)| ((s.tpot_seconds / l.tpot_seconds()).ln(), 1.0)).collect();
+        let logs: Vec<(f64, f64)> = rows.iter().map(|(s, l)| ((s.tpot_seconds / l.tpot_seconds()).ln(), 1.0)).collect();
         Cell {
             engine,
             generation,

@@ -9,7 +9,7 @@ mod score;
 mod subject;
 
 pub use calibrate::Calibration;
-pub use fitting::{FitError, Fitted, fit_constants, is_queue_dominated};
+pub use fitting::{By, FitError, Fitted, fit_constants, is_queue_dominated};
 pub use point::{Measured, PointError, read_points};
 pub use score::{Errors, Kind, KvBand, Options, Report, Score, Unmodelled, score};
 pub use subject::{Group, Mode, Models, Subject, subject};

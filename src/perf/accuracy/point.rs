@@ -208,7 +208,8 @@ mod tests {
         moe_quant_mode,batch_size,tp_size,pp_size,attention_dp_size,moe_tp_size,moe_ep_size,prefill_batch_size,\
         prefill_num_workers,prefill_tp_size,prefill_pp_size,prefill_attention_dp_size,decode_batch_size,\
         decode_num_workers,decode_tp_size,decode_pp_size,decode_attention_dp_size,silicon_ttft_ms,silicon_tpot_ms";
-    const AGG: &str = "vllm,,meta-llama/Llama-3.1-70B,h100_sxm,fp8,agg,1024,1024,fp8,fp8,16,2,1,1,2,1,,,,,,,,,,,253.1,19.74";
+    const AGG: &str =
+        "vllm,,meta-llama/Llama-3.1-70B,h100_sxm,fp8,agg,1024,1024,fp8,fp8,16,2,1,1,2,1,,,,,,,,,,,253.1,19.74";
 
     fn read(rows: &str) -> Result<Vec<Measured>, PointError> {
         read_points(format!("{HEADER}\n{rows}\n").as_bytes())
@@ -226,10 +227,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_in_one_line() {
         for (rows, wanted) in [
-            (
-                AGG.replace(",agg,", ",both,"),
-                "line 2, column `mode`: `both` is wrong, `agg` or `disagg` is right",
-            ),
+            (AGG.replace(",agg,", ",both,"), "line 2, column `mode`: `both` is wrong, `agg` or `disagg` is right"),
             (
                 AGG.replace(",agg,1024", ",agg,-5"),
                 "line 2, column `isl`: `-5` is wrong, a whole number up to 100000000 or nothing is right",

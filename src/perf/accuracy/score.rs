@@ -133,7 +133,10 @@ pub fn score(
     Report {
         rows,
         modelled: both.len(),
-        groups: by_group.iter().map(|((mode, kind, group), rows)| scored(group.to_string(), *mode, *kind, rows)).collect(),
+        groups: by_group
+            .iter()
+            .map(|((mode, kind, group), rows)| scored(group.to_string(), *mode, *kind, rows))
+            .collect(),
         totals: totals.iter().map(|((mode, kind), rows)| scored("all".to_owned(), *mode, *kind, rows)).collect(),
         kv: kv_bands(&both),
         faster_than_possible: both
@@ -179,15 +182,12 @@ fn by_kind(spreads: &ByKind<Spreads>, is_mixture: bool) -> Spreads {
 }
 
 fn pair(subject: &Subject, tpot: f64, ttft: f64, spreads: &Spreads) -> Pair {
-    let judgement = |predicted: f64, measured: f64, covered| Judgement {
-        error: (predicted / measured - 1.0).abs(),
-        covered,
-    };
+    let judgement =
+        |predicted: f64, measured: f64, covered| Judgement { error: (predicted / measured - 1.0).abs(), covered };
     let queued = is_queue_dominated(subject.ttft_seconds, ttft);
     Pair {
         tpot: judgement(tpot, subject.tpot_seconds, spreads.tpot.covers(tpot, subject.tpot_seconds)),
-        ttft: (!queued)
-            .then(|| judgement(ttft, subject.ttft_seconds, spreads.ttft.covers(ttft, subject.ttft_seconds))),
+        ttft: (!queued).then(|| judgement(ttft, subject.ttft_seconds, spreads.ttft.covers(ttft, subject.ttft_seconds))),
     }
 }
 
@@ -236,10 +236,8 @@ fn kv_bands(both: &[(&Subject, &Latency)]) -> Vec<KvBand> {
     let bounds = [0.0, 0.3, 0.8, 1.0, f64::INFINITY];
     let band = |pair: &[f64]| {
         let (from, to) = (pair[0], pair[1]);
-        let inside: Vec<_> = both
-            .iter()
-            .filter(|(s, l)| s.mode == Mode::Aggregated && l.kv_use >= from && l.kv_use < to)
-            .collect();
+        let inside: Vec<_> =
+            both.iter().filter(|(s, l)| s.mode == Mode::Aggregated && l.kv_use >= from && l.kv_use < to).collect();
         let queued = inside.iter().filter(|(s, l)| is_queue_dominated(s.ttft_seconds, l.ttft_seconds()));
         KvBand { from, to, rows: inside.len(), queue_dominated: queued.count() }
     };

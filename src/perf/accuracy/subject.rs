@@ -176,8 +176,7 @@ fn system(name: &str) -> Option<DataSheet> {
 fn division(row: &Measured, side: &Side, batch: u32) -> (Parallelism, f64) {
     let data = side.attention_data.unwrap_or(1);
     let concurrency = f64::from(batch) * f64::from(data);
-    let mut parallel =
-        Parallelism { tensor: side.tensor, pipeline: side.pipeline, attention_data: data, experts: 1 };
+    let mut parallel = Parallelism { tensor: side.tensor, pipeline: side.pipeline, attention_data: data, experts: 1 };
     let all = side.tensor.saturating_mul(data);
     let (expert_tensor, expert) = (row.expert_tensor, row.expert_parallel);
     if side.attention_data.is_some() && all > 1 {

@@ -49,12 +49,7 @@ impl Roofline<'_> {
         let own: f64 = self.weighted(&self.ideal.prompt(load.input_tokens)).iter().sum();
         let in_group = if load.decode_only { 0.0 } else { load.batch / self.groups() };
         Latency {
-            first_token: [
-                prompt * own,
-                token * iteration.iter().sum::<f64>(),
-                others * in_group * own,
-                request,
-            ],
+            first_token: [prompt * own, token * iteration.iter().sum::<f64>(), others * in_group * own, request],
             iteration,
             kv_use: measured.concurrency / room,
             running: load.batch,

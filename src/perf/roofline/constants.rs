@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::perf::hardware::Generation;
 use super::terms::{PerTerm, Term};
+use crate::perf::hardware::Generation;
 
 /// The software that serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,11 +77,7 @@ pub struct Spread {
 impl Spread {
     /// So many times as wide.
     pub fn widened(&self, factor: f64) -> Self {
-        Self {
-            low: self.low.powf(factor),
-            high: self.high.powf(factor),
-            deviation: self.deviation * factor,
-        }
+        Self { low: self.low.powf(factor), high: self.high.powf(factor), deviation: self.deviation * factor }
     }
 
     /// Share of a capacity to keep in reserve: a replica that is slower than predicted by one deviation still keeps

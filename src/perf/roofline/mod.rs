@@ -13,9 +13,7 @@ use super::hardware::DataSheet;
 use super::parameters::{Experts, Parameters, Shape};
 
 pub use closed_loop::{ClosedLoop, Latency};
-pub use constants::{
-    ByKind, Cell, Constant, Constants, EngineFamily, FirstToken, Provenance, Spread, Spreads,
-};
+pub use constants::{ByKind, Cell, Constant, Constants, EngineFamily, FirstToken, Provenance, Spread, Spreads};
 pub use memory::Memory;
 pub use terms::{Ideal, Load, PerTerm, Term};
 
@@ -87,11 +85,7 @@ pub struct Roofline<'a> {
 impl<'a> Roofline<'a> {
     /// # Errors
     /// A figure is not positive, or the weights do not fit.
-    pub fn new(
-        deployment: Deployment<'a>,
-        constants: &'a Constants,
-        memory: Memory,
-    ) -> Result<Self, EstimateError> {
+    pub fn new(deployment: Deployment<'a>, constants: &'a Constants, memory: Memory) -> Result<Self, EstimateError> {
         let Deployment { sheet, architecture, parallel, kv_format, engine } = deployment;
         if parallel.accelerators() == 0 {
             return Err(EstimateError::NoAccelerator);
@@ -166,13 +160,8 @@ impl<'a> Roofline<'a> {
         // One decoded token without context.
         let decode = self.weighted(&self.ideal.iteration(&load));
         let alpha = of(&decode, &[Term::Weights, Term::Iteration]) + of(&decode, &Term::OF_ENGINE);
-        let per_token = [
-            Term::Compute,
-            Term::ExpertCompute,
-            Term::Communication,
-            Term::ExpertCommunication,
-            Term::Token,
-        ];
+        let per_token =
+            [Term::Compute, Term::ExpertCompute, Term::Communication, Term::ExpertCommunication, Term::Token];
         let prompt = self.weighted(&self.ideal.iteration(&Load { input_tokens: input, output_tokens: 1.0, ..load }));
         let attention = self.multipliers[Term::Attention as usize] * self.ideal.prompt_attention_seconds(input);
         let kv = |context: f64| {
@@ -186,10 +175,7 @@ impl<'a> Roofline<'a> {
             decode_seconds_per_token: of(&decode, &per_token) + of(&decode, &[Term::Request]) + kv(0.0),
             gamma_seconds_per_token: (kv(context) - kv(0.0)) / context,
             experts: match self.is_mixture() {
-                true => Experts {
-                    all_seconds: experts_seconds * self.multipliers[Term::Experts as usize],
-                    left_out,
-                },
+                true => Experts { all_seconds: experts_seconds * self.multipliers[Term::Experts as usize], left_out },
                 false => Experts::default(),
             },
         }

@@ -37,8 +37,7 @@ impl Case {
     }
 
     fn tpot(&self, concurrency: f64, input_tokens: f64, output_tokens: f64) -> f64 {
-        let measured =
-            ClosedLoop { concurrency, input_tokens, output_tokens, decode_only: false, most_running: None };
+        let measured = ClosedLoop { concurrency, input_tokens, output_tokens, decode_only: false, most_running: None };
         self.roofline().closed_loop(&measured).tpot_seconds()
     }
 }
