@@ -35,6 +35,12 @@ generated: toolchain ## Write generated files again: the JSON Schema of policies
 	POOLWRIGHT_UPDATE_EXPECTED=1 $(CARGO) test --locked --test it policy
 	POOLWRIGHT_UPDATE_EXPECTED=1 $(CARGO) test --locked --test it manifests_files
 
+accuracy: toolchain ## How far predictions are from the shipped measured points, each group left out in turn. ARGS="--seed 2"
+	$(CARGO) run --release --locked --quiet -- accuracy data/latency/measured_points.csv.gz --leave-out group --calibrate 8 $(ARGS)
+
+constants: toolchain ## Fit the constants of the estimates again on the shipped points; changes a file that is compiled in.
+	$(CARGO) run --release --locked --quiet -- accuracy data/latency/measured_points.csv.gz --fit-constants src/perf/roofline/constants.json > /dev/null
+
 bench: toolchain ## Time one tick of a 200-pool fleet, room by room, and the memory of the demo.
 	$(CARGO) bench --locked --bench tick
 	scripts/bench-memory
@@ -49,4 +55,4 @@ toolchain: ## Check for what a build needs and install what is missing.
 help: ## List the commands.
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test cluster-demo lint generated bench bench-serve toolchain help
+.PHONY: run build test cluster-test cluster-demo lint generated accuracy constants bench bench-serve toolchain help

@@ -3,6 +3,7 @@
 //! This room turns what was typed into calls of the other rooms and their answers into text. It owns no
 //! rule of its own: every number it prints comes from a decision or a summary.
 
+mod accuracy;
 mod demo;
 mod doctor;
 mod kubernetes;
@@ -76,6 +77,8 @@ enum Verb {
     Manifests(manifests::ManifestsArgs),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
+    /// How far the performance model is from measured points; fits its constants.
+    Accuracy(accuracy::AccuracyArgs),
     /// Print a completion script for a shell.
     Completions {
         /// bash, zsh, fish, elvish or powershell.
@@ -128,6 +131,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),
         Verb::Policy(args) => policy::run(&args),
+        Verb::Accuracy(args) => accuracy::run(&args),
         Verb::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "poolwright", &mut script);

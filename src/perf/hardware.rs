@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::architecture::NumberFormat;
 
 /// Figures of one accelerator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,13 +19,60 @@ pub struct DataSheet {
     pub bf16_flops: f64,
     /// Dense 8-bit float throughput, FLOP/s; that of 16 bit where the part has no such unit.
     pub fp8_flops: f64,
+    /// Dense 4-bit float throughput, FLOP/s; that of 16 bit where the part has no such unit.
+    pub fp4_flops: f64,
     /// Bandwidth between the accelerators of one replica, one way, bytes per second.
     pub link_bytes_per_second: f64,
     /// Highest power draw, watts.
     pub power_watts: f64,
+    pub generation: Generation,
+}
+
+/// Parts that software treats alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Generation {
+    Ampere,
+    Ada,
+    Hopper,
+    Blackwell,
+    /// AMD's data-centre parts.
+    Cdna,
+    /// Not known.
+    Other,
+}
+
+impl Generation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ampere => "ampere",
+            Self::Ada => "ada",
+            Self::Hopper => "hopper",
+            Self::Blackwell => "blackwell",
+            Self::Cdna => "cdna",
+            Self::Other => "other",
+        }
+    }
+
+    /// Parts whose software is that on which estimates were fitted. What is not known is taken for one.
+    pub fn is_nvidia(self) -> bool {
+        self != Self::Cdna
+    }
 }
 
 impl DataSheet {
+    /// Throughput of a matrix multiplication with weights in this format, FLOP/s. Weights for which there is
+    /// no unit are widened before the multiplication; with `mxfp4` weights activations have 8 bits.
+    pub fn flops(&self, weights: NumberFormat) -> f64 {
+        match weights {
+            NumberFormat::Bf16 | NumberFormat::Int4 => self.bf16_flops,
+            NumberFormat::Fp8 | NumberFormat::Int8 => self.fp8_flops,
+            NumberFormat::Nvfp4 => self.fp4_flops,
+            NumberFormat::Mxfp4 if self.fp4_flops > self.bf16_flops => self.fp8_flops,
+            NumberFormat::Mxfp4 => self.bf16_flops,
+        }
+    }
+
     /// True when every figure that the estimates divide by is finite and positive.
     pub fn is_usable(&self) -> bool {
         [
@@ -31,6 +80,7 @@ impl DataSheet {
             self.bandwidth_bytes_per_second,
             self.bf16_flops,
             self.fp8_flops,
+            self.fp4_flops,
             self.link_bytes_per_second,
         ]
         .iter()
@@ -61,37 +111,42 @@ struct Row {
     bandwidth_gb: f64,
     bf16_tflops: f64,
     fp8_tflops: f64,
+    fp4_tflops: f64,
     link_gb: f64,
     watts: f64,
 }
 
-/// Columns: name, family, form, sold GB, memory GiB, bandwidth GB/s, bf16 TFLOP/s, fp8 TFLOP/s, link GB/s
-/// one way, watts.
+/// Columns: name, family, form, sold GB, memory GiB, bandwidth GB/s, bf16 TFLOP/s, fp8 TFLOP/s, fp4 TFLOP/s,
+/// link GB/s one way, watts.
 ///
 /// Sources: the vendors' data sheets (NVIDIA A10/A10G as listed by AWS for G5, A100, L4, L40S, H100,
-/// H100 NVL, H200, HGX B200/B300, GB200 NVL72, GB300 NVL72; AMD Instinct MI300X), dense figures, i.e. half
-/// of the "with sparsity" ones. A vendor's GB of HBM is a GiB for the driver; GDDR6 parts lose 1/16 of it
-/// to error correction, and Blackwell parts are listed with what their drivers report. Parts without
-/// NVLink communicate over PCIe (32 GB/s one way in generation 4, 64 in 5). `NVLink` bandwidth is half of
-/// the advertised sum of both ways. MI300X: seven Infinity Fabric links of 64 GB/s one way.
+/// H100 NVL, H200, HGX B200/B300, GB200 NVL72, GB300 NVL72; AMD Instinct MI300X, MI325X, MI355X), dense figures,
+/// i.e. half of the "with sparsity" ones. H20 has no public data sheet; its figures are those of cloud vendors.
+/// A vendor's GB of HBM is a GiB for the driver; GDDR6 parts lose 1/16 of it to error correction, and Blackwell
+/// parts are listed with what their drivers report. Parts without NVLink communicate over PCIe (32 GB/s one way in
+/// generation 4, 64 in 5). `NVLink` bandwidth is half of the advertised sum of both ways. MI300X: seven Infinity
+/// Fabric links of 64 GB/s one way.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("A10G",            "a10g",   Form::Module,   24,  22.5,  600.0,   70.0,   70.0,  32.0,  300.0),
-    row("A100-40GB",       "a100",   Form::Module,   40,  39.5, 1555.0,  312.0,  312.0, 300.0,  400.0),
-    row("A100-80GB",       "a100",   Form::Module,   80,  79.3, 2039.0,  312.0,  312.0, 300.0,  400.0),
-    row("A100-PCIe-40GB",  "a100",   Form::Card,     40,  39.5, 1555.0,  312.0,  312.0,  32.0,  250.0),
-    row("A100-PCIe-80GB",  "a100",   Form::Card,     80,  79.3, 1935.0,  312.0,  312.0,  32.0,  300.0),
-    row("L4",              "l4",     Form::Module,   24,  22.5,  300.0,  121.0,  242.0,  32.0,   72.0),
-    row("L40S",            "l40s",   Form::Module,   48,  45.0,  864.0,  362.0,  733.0,  32.0,  350.0),
-    row("H100",            "h100",   Form::Module,   80,  79.6, 3350.0,  989.0, 1979.0, 450.0,  700.0),
-    row("H100-PCIe",       "h100",   Form::Card,     80,  79.6, 2000.0,  756.0, 1513.0,  64.0,  350.0),
-    row("H100-NVL",        "h100",   Form::Bridged,  94,  93.6, 3938.0,  835.0, 1671.0, 300.0,  400.0),
-    row("H200",            "h200",   Form::Module,  141, 140.4, 4800.0,  989.0, 1979.0, 450.0,  700.0),
-    row("B200",            "b200",   Form::Module,  180, 179.0, 8000.0, 2250.0, 4500.0, 900.0, 1000.0),
-    row("B300",            "b300",   Form::Module,  288, 268.6, 8000.0, 2250.0, 4500.0, 900.0, 1100.0),
-    row("GB200",           "gb200",  Form::Module,  186, 185.0, 8000.0, 2500.0, 5000.0, 900.0, 1200.0),
-    row("GB300",           "gb300",  Form::Module,  288, 277.5, 8000.0, 2500.0, 5000.0, 900.0, 1400.0),
-    row("MI300X",          "mi300x", Form::Module,  192, 192.0, 5300.0, 1307.0, 2615.0, 448.0,  750.0),
+    row("A10G",            "a10g",   Form::Module,   24,  22.5,  600.0,   70.0,   70.0,    70.0,  32.0,  300.0),
+    row("A100-40GB",       "a100",   Form::Module,   40,  39.5, 1555.0,  312.0,  312.0,   312.0, 300.0,  400.0),
+    row("A100-80GB",       "a100",   Form::Module,   80,  79.3, 2039.0,  312.0,  312.0,   312.0, 300.0,  400.0),
+    row("A100-PCIe-40GB",  "a100",   Form::Card,     40,  39.5, 1555.0,  312.0,  312.0,   312.0,  32.0,  250.0),
+    row("A100-PCIe-80GB",  "a100",   Form::Card,     80,  79.3, 1935.0,  312.0,  312.0,   312.0,  32.0,  300.0),
+    row("L4",              "l4",     Form::Module,   24,  22.5,  300.0,  121.0,  242.0,   121.0,  32.0,   72.0),
+    row("L40S",            "l40s",   Form::Module,   48,  45.0,  864.0,  362.0,  733.0,   362.0,  32.0,  350.0),
+    row("H20",             "h20",    Form::Module,   96,  95.6, 4000.0,  148.0,  296.0,   148.0, 450.0,  500.0),
+    row("H100",            "h100",   Form::Module,   80,  79.6, 3350.0,  989.0, 1979.0,   989.0, 450.0,  700.0),
+    row("H100-PCIe",       "h100",   Form::Card,     80,  79.6, 2000.0,  756.0, 1513.0,   756.0,  64.0,  350.0),
+    row("H100-NVL",        "h100",   Form::Bridged,  94,  93.6, 3938.0,  835.0, 1671.0,   835.0, 300.0,  400.0),
+    row("H200",            "h200",   Form::Module,  141, 140.4, 4800.0,  989.0, 1979.0,   989.0, 450.0,  700.0),
+    row("B200",            "b200",   Form::Module,  180, 179.0, 8000.0, 2250.0, 4500.0,  9000.0, 900.0, 1000.0),
+    row("B300",            "b300",   Form::Module,  288, 268.6, 8000.0, 2250.0, 4500.0, 13500.0, 900.0, 1100.0),
+    row("GB200",           "gb200",  Form::Module,  186, 185.0, 8000.0, 2500.0, 5000.0, 10000.0, 900.0, 1200.0),
+    row("GB300",           "gb300",  Form::Module,  288, 277.5, 8000.0, 2500.0, 5000.0, 15000.0, 900.0, 1400.0),
+    row("MI300X",          "mi300x", Form::Module,  192, 192.0, 5300.0, 1307.0, 2615.0,  1307.0, 448.0,  750.0),
+    row("MI325X",          "mi325x", Form::Module,  256, 256.0, 6000.0, 1307.0, 2615.0,  1307.0, 448.0, 1000.0),
+    row("MI355X",          "mi355x", Form::Module,  288, 288.0, 8000.0, 2500.0, 5000.0, 10000.0, 538.0, 1400.0),
 ];
 
 #[allow(clippy::too_many_arguments)] // a table, one call per line
@@ -104,10 +159,11 @@ const fn row(
     bandwidth_gb: f64,
     bf16_tflops: f64,
     fp8_tflops: f64,
+    fp4_tflops: f64,
     link_gb: f64,
     watts: f64,
 ) -> Row {
-    Row { name, family, form, sold_gb, memory_gib, bandwidth_gb, bf16_tflops, fp8_tflops, link_gb, watts }
+    Row { name, family, form, sold_gb, memory_gib, bandwidth_gb, bf16_tflops, fp8_tflops, fp4_tflops, link_gb, watts }
 }
 
 impl Row {
@@ -118,8 +174,21 @@ impl Row {
             bandwidth_bytes_per_second: self.bandwidth_gb * 1e9,
             bf16_flops: self.bf16_tflops * 1e12,
             fp8_flops: self.fp8_tflops * 1e12,
+            fp4_flops: self.fp4_tflops * 1e12,
             link_bytes_per_second: self.link_gb * 1e9,
             power_watts: self.watts,
+            generation: self.generation(),
+        }
+    }
+
+    fn generation(&self) -> Generation {
+        match self.family {
+            "a10g" | "a100" => Generation::Ampere,
+            "l4" | "l40s" => Generation::Ada,
+            "h20" | "h100" | "h200" => Generation::Hopper,
+            "b200" | "b300" | "gb200" | "gb300" => Generation::Blackwell,
+            family if family.starts_with("mi") => Generation::Cdna,
+            _ => Generation::Other,
         }
     }
 }

@@ -4,19 +4,27 @@
 //! memory) to latencies at a quantile and to the highest rate within targets. It knows no policy, no
 //! cluster, no clock.
 
+pub mod accuracy;
 mod architecture;
 mod capacity;
 mod hardware;
 mod iteration;
+mod log_fit;
 mod parameters;
 mod queue;
 mod roofline;
 
-pub use architecture::{Architecture, NumberFormat, architecture, known_architectures};
+pub use architecture::{
+    Architecture, AttentionGroup, AttentionKind, ConfigError, GivenFigures, Mixture, NumberFormat, Parallelism, Parts,
+    ReadBytes, SparseIndex, Stored, architecture, known_architectures, stored_format_of,
+};
 pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, latency_at};
-pub use hardware::{DataSheet, data_sheet, known_accelerators};
+pub use hardware::{DataSheet, Generation, data_sheet, known_accelerators};
 pub use iteration::{Iteration, Service};
 pub use parameters::{Evidence, Experts, Limits, Parameters, Shape};
 pub use queue::{Chain, Quantiles, SteadyState};
 
-pub use roofline::{Estimate, EstimateError, estimate};
+pub use roofline::{
+    ClosedLoop, Constants, Deployment, EngineFamily, Estimate, EstimateError, Latency, Load, Memory, Roofline, Spread,
+    Spreads, estimate,
+};

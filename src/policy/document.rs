@@ -10,12 +10,13 @@ use super::problem::{Problem, did_you_mean};
 use super::schema::{API_VERSION, FleetDocument, ServedModelDocument};
 use super::shape::{Layout, Misfit, read};
 
-/// Policy texts and the profile files they name.
+/// Policy texts and the profiles and model configurations they name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Texts {
     /// (name to print, text or why it cannot be read), sorted by name.
     pub documents: Vec<(String, Result<String, String>)>,
-    /// Profile files by the name that [`profile_path`] gives them.
+    /// Profile files and model configurations by the name that [`profile_path`] gives them. A quantisation file
+    /// that nobody named is among them even when it does not exist, so that its appearance is noticed.
     pub profiles: BTreeMap<String, Result<String, String>>,
 }
 
@@ -196,15 +197,43 @@ pub fn profile_path(policy_file: &str, profile: &str) -> Result<String, &'static
     })
 }
 
-/// Every profile file that the trees name.
-pub fn named_profiles(parsed: &[Parsed]) -> Vec<String> {
-    let mut names: Vec<String> = parsed
-        .iter()
-        .flat_map(|(file, nodes)| nodes.iter().map(move |node| (file, node)))
-        .filter_map(|(file, node)| Some((file, node.get("spec")?.get("pools")?)))
+/// Why a file that does not exist has no text.
+pub const NO_FILE: &str = "does not exist";
+/// Name of the file beside a `config.json` that tells how a checkpoint is stored.
+const QUANTISATION_FILE: &str = "hf_quant_config.json";
+
+/// Where the quantisation file of a model configuration would be.
+pub fn quantisation_beside(config: &str) -> String {
+    let folder = config.rfind(['/', std::path::MAIN_SEPARATOR]).map_or("", |cut| &config[..=cut]);
+    format!("{folder}{QUANTISATION_FILE}")
+}
+
+/// True for a file that need not be there.
+pub fn may_be_missing(name: &str) -> bool {
+    name.ends_with(QUANTISATION_FILE)
+}
+
+/// Every profile file and model configuration that the trees name.
+pub fn named_files(parsed: &[Parsed]) -> Vec<String> {
+    let specs = || {
+        let nodes = parsed.iter().flat_map(|(file, nodes)| nodes.iter().map(move |node| (file, node)));
+        nodes.filter_map(|(file, node)| Some((file, node.get("spec")?)))
+    };
+    let profiles = specs()
+        .filter_map(|(file, spec)| Some((file, spec.get("pools")?)))
         .flat_map(|(file, pools)| pools.items().iter().map(move |pool| (file, pool)))
-        .filter_map(|(file, pool)| profile_path(file, pool.get("performance")?.get("profile")?.as_text()?).ok())
-        .collect();
+        .filter_map(|(file, pool)| profile_path(file, pool.get("performance")?.get("profile")?.as_text()?).ok());
+    let configs = specs().filter_map(|(file, spec)| {
+        let architecture = spec.get("architecture")?;
+        let config = profile_path(file, architecture.get("config")?.as_text()?).ok()?;
+        let named = architecture.get("quantisation").and_then(Node::as_text);
+        let quantisation = match named {
+            Some(named) => profile_path(file, named).ok(),
+            None => Some(quantisation_beside(&config)),
+        };
+        Some([Some(config), quantisation].into_iter().flatten())
+    });
+    let mut names: Vec<String> = profiles.chain(configs.flatten()).collect();
     names.sort();
     names.dedup();
     names

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::document::{Report, Texts, named_profiles, parse};
+use super::document::{NO_FILE, Report, Texts, may_be_missing, named_files, parse};
 use super::problem::PolicyErrors;
 use super::resolve::resolve;
 use super::resolved::Policy;
@@ -35,7 +35,7 @@ pub fn files(path: &Path) -> Result<BTreeMap<String, String>, String> {
     };
     documents
         .into_iter()
-        .chain(profiles)
+        .chain(profiles.into_iter().filter(|(name, text)| text.is_ok() || !may_be_missing(name)))
         .map(|(name, text)| match text {
             Ok(text) => Ok((below(&name), text)),
             Err(error) => Err(format!("{name}: {error}")),
@@ -106,7 +106,7 @@ fn read(path: &Path) -> Texts {
 
 fn with_profiles(documents: Vec<(String, Result<String, String>)>) -> Texts {
     let mut texts = Texts { documents, profiles: BTreeMap::new() };
-    for name in named_profiles(&parse(&texts, &mut Report::default())) {
+    for name in named_files(&parse(&texts, &mut Report::default())) {
         let text = read_text(Path::new(&name));
         texts.profiles.insert(name, text);
     }
@@ -151,7 +151,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::NotFound => NO_FILE.to_owned(),
         io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
         _ => format!("cannot be read: {error}"),
     }

@@ -189,7 +189,8 @@ impl Default for PlannerSpec {
 pub struct ServedModelSpec {
     /// Model name as the servers report it in the label `model_name`.
     pub model: String,
-    /// Architecture: a name of the built-in catalogue, or the figures. Taken from the model name when absent.
+    /// Architecture: a name of the built-in catalogue, the figures, or the model's own `config.json`. Taken from
+    /// the model name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<ArchitectureSpec>,
     /// Where the demand is read.
@@ -201,7 +202,7 @@ pub struct ServedModelSpec {
     pub pools: Vec<PoolSpec>,
 }
 
-/// A catalogue name or the figures.
+/// A catalogue name, the figures or a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ArchitectureSpec {
@@ -209,6 +210,20 @@ pub enum ArchitectureSpec {
     Named(String),
     /// The figures of a dense transformer.
     Given(ArchitectureFigures),
+    /// The model's `config.json`.
+    Config(ArchitectureConfig),
+}
+
+/// A model's published configuration: paths below the folder of the policy file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArchitectureConfig {
+    /// The model's `config.json`.
+    pub config: String,
+    /// Its `hf_quant_config.json`, if it has one. When absent, a file of that name beside the configuration is
+    /// taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<String>,
 }
 
 /// The figures of a dense transformer with grouped-query attention.
@@ -444,10 +459,13 @@ pub struct ParametersSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EstimateSpec {
-    /// Number format of the weights.
-    pub weights: NumberFormat,
-    /// Number format of the KV cache.
-    pub kv_cache: NumberFormat,
+    /// Number format of the weights; as the checkpoint is stored when absent: what its configuration says, or the
+    /// end of the model's name (`-FP8`, `-AWQ`), or its publisher's format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<NumberFormat>,
+    /// Number format of the KV cache; as the checkpoint wants it when absent, mostly `bf16`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<NumberFormat>,
 }
 
 /// Limits the server was started with; the engine's own defaults when absent.

@@ -127,10 +127,14 @@ impl<'s> Walk<'s> {
         {
             return self.tagged(&options, &tags, node, path, line);
         }
-        match options.iter().find(|o| types_of(o).iter().any(|t| fits_type(t, node))) {
+        let fitting: Vec<_> = options.iter().filter(|o| types_of(o).iter().any(|t| fits_type(t, node))).collect();
+        // Of several kinds of maps the one whose first necessary key is there.
+        let is_named = |o: &Json| o["required"][0].as_str().is_some_and(|key| node.get(key).is_some());
+        match fitting.iter().find(|o| is_named(o)).or(fitting.first()) {
             Some(option) => self.value(option, node, path, line),
             None => {
-                let wanted: Vec<&str> = options.iter().flat_map(|o| types_of(o)).map(type_name).collect();
+                let mut wanted: Vec<&str> = options.iter().flat_map(|o| types_of(o)).map(type_name).collect();
+                wanted.dedup();
                 self.wrong_type(&wanted.join(" or "), node, path, line)
             }
         }

@@ -24,6 +24,8 @@ mod observe_prometheus; // the Prometheus source
 mod observe_scrape; // direct scrape against small HTTP servers
 mod observe_support; // policies and pages for the tests of `observe`
 mod observe_tls; // TLS towards Prometheus
+mod perf_accuracy; // `poolwright accuracy`: achieved marks on the shipped points, refusals
+mod perf_config; // the reader of config.json: real files, families, refusals, nonsense
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
 mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
 mod prometheus_live; // a real Prometheus: same plan as by direct scrape, queries, dry run, its death

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::perf::{DataSheet, data_sheet, known_accelerators};
+use crate::perf::{DataSheet, Generation, data_sheet, known_accelerators};
 use crate::policy::document::{Place, Placed, Report};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain, is_label_value};
 use crate::policy::problem::{did_you_mean, listed};
@@ -166,6 +166,7 @@ fn sheet(place: &Place, i: usize, spec: &AcceleratorSpec, report: &mut Report) -
             bandwidth_bytes_per_second: bandwidth.unwrap_or(known.bandwidth_bytes_per_second),
             bf16_flops: bf16.unwrap_or(known.bf16_flops),
             fp8_flops: fp8.unwrap_or(known.fp8_flops),
+            fp4_flops: bf16.map_or(known.fp4_flops, |given| known.fp4_flops * given / known.bf16_flops),
             link_bytes_per_second: link.unwrap_or(known.link_bytes_per_second),
             ..known
         });
@@ -177,8 +178,10 @@ fn sheet(place: &Place, i: usize, spec: &AcceleratorSpec, report: &mut Report) -
             bandwidth_bytes_per_second: bandwidth,
             bf16_flops: bf16,
             fp8_flops: fp8.unwrap_or(bf16),
+            fp4_flops: bf16,
             link_bytes_per_second: link,
             power_watts: 0.0,
+            generation: Generation::Other,
         });
     }
     let missing: Vec<&str> =

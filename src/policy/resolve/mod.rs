@@ -1,6 +1,7 @@
 //! Documents to [`Policy`]: names become indices, defaults are filled in, and everything that makes no
 //! sense is reported at once. Pure: texts in, policy or problems out.
 
+mod architecture;
 mod fleet;
 mod model;
 mod performance;
@@ -15,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use self::fleet::Fleet;
 use self::model::ModelDraft;
-use super::document::{Documents, Parsed, Report, Texts, documents, named_profiles, parse};
+use super::document::{Documents, Parsed, Report, Texts, documents, named_files, parse};
 use super::problem::{PolicyErrors, Problem};
 use super::resolved::{Accelerator, Model, Policy, Pool, SloClass};
 
@@ -36,7 +37,7 @@ pub fn resolve(texts: &Texts) -> Result<Policy, PolicyErrors> {
 
 /// A folder that is mounted as a whole holds the profiles among the documents.
 pub(super) fn without_profiles(mut parsed: Vec<Parsed>) -> Vec<Parsed> {
-    let profiles = named_profiles(&parsed);
+    let profiles = named_files(&parsed);
     parsed.retain(|(file, _)| !profiles.contains(file));
     parsed
 }

@@ -1,15 +1,14 @@
-//! A ServedModel document: names, architecture, shares; its pools are resolved in `pool`.
+//! A ServedModel document: names, shares; its architecture is resolved in `architecture`, its pools are resolved in `pool`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::architecture;
 use super::fleet::{Fleet, unique};
 use super::pool::{self, PoolDraft};
-use crate::perf::{self, Architecture, known_architectures};
+use crate::perf::Architecture;
 use crate::policy::document::{Place, Placed, Report, Texts};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
-use crate::policy::problem::{did_you_mean, listed};
-use crate::policy::schema::{ArchitectureFigures, ArchitectureSpec, ServedModelDocument, ServedModelSpec};
+use crate::policy::schema::{ServedModelDocument, ServedModelSpec};
 
 /// How far shares may sum from 1 before they are wrong rather than rounded.
 const SHARE_TOLERANCE: f64 = 1e-6;
@@ -55,7 +54,7 @@ impl<'d> ModelDraft<'d> {
         unique(place, report, "class", spec.classes.iter().map(|c| c.name.as_str()), |i| {
             format!("spec.classes[{i}].name")
         });
-        let architecture = architecture(place, &spec.model, spec.architecture.as_ref(), report);
+        let architecture = architecture::resolve(place, &spec.model, spec.architecture.as_ref(), texts, report);
         let model = pool::ModelContext {
             place,
             namespace: &namespace,
@@ -77,52 +76,6 @@ impl<'d> ModelDraft<'d> {
             annotations: metadata.annotations.clone(),
         }
     }
-}
-
-/// `None` when what was given is wrong (and reported), `Some(None)` when nothing is known.
-fn architecture(
-    place: &Place,
-    model: &str,
-    spec: Option<&ArchitectureSpec>,
-    report: &mut Report,
-) -> Option<Option<Architecture>> {
-    if !place.is_sound("spec.architecture") {
-        return None;
-    }
-    match spec {
-        None => Some(perf::architecture(model)),
-        Some(ArchitectureSpec::Named(name)) => {
-            let found = perf::architecture(name);
-            if found.is_none() {
-                let known = known_architectures();
-                let meant = did_you_mean(name, known.iter().copied()).map(|m| format!(" ({m})")).unwrap_or_default();
-                let hint = format!("known are {}{meant}; or give the figures", listed(known));
-                report.add(place, "spec.architecture", format!("no architecture `{name}` is built in"), Some(hint));
-            }
-            found.map(Some)
-        }
-        Some(ArchitectureSpec::Given(figures)) => given(place, model, figures, report).map(Some),
-    }
-}
-
-fn given(place: &Place, model: &str, figures: &ArchitectureFigures, report: &mut Report) -> Option<Architecture> {
-    let active = figures.active_parameters_billion.unwrap_or(figures.parameters_billion);
-    let architecture = Architecture {
-        name: Cow::Owned(model.to_owned()),
-        parameters: figures.parameters_billion * 1e9,
-        active_parameters: active * 1e9,
-        embedding_parameters: 0.0,
-        layers: figures.layers,
-        hidden_size: figures.hidden_size,
-        kv_heads: figures.kv_heads,
-        head_size: figures.head_size,
-    };
-    if !architecture.is_usable() {
-        let hint = "every figure must be greater than zero, and no more parameters active than there are";
-        report.add(place, "spec.architecture", "describes no model", Some(hint.to_owned()));
-        return None;
-    }
-    Some(architecture)
 }
 
 /// Shares that sum to 1; what is not given divides the rest.

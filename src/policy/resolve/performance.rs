@@ -53,12 +53,14 @@ fn estimated(
         report.add(place, path, message, Some(hint.to_owned()));
         return None;
     };
-    match estimate(sheet?, architecture, spec.accelerators_per_replica, formats.weights, formats.kv_cache) {
+    let weights = formats.weights.unwrap_or_else(|| architecture.stored_format());
+    let kv_cache = formats.kv_cache.unwrap_or(architecture.kv_format);
+    match estimate(sheet?, architecture, spec.accelerators_per_replica, weights, kv_cache) {
         Ok(Estimate { parameters, kv_tokens }) => {
             Some(Figures { parameters, evidence: Evidence::OutsideIn, kv_tokens })
         }
         Err(error) => {
-            let smaller = match formats.weights {
+            let smaller = match weights {
                 NumberFormat::Bf16 => {
                     Some("or say that the weights are stored in 8 bits: `performance: {estimate: {weights: fp8}}`")
                 }
@@ -105,12 +107,12 @@ fn measured(
     }
 }
 
-/// KV capacity with 16-bit numbers, or 8-bit weights where those do not fit.
+/// KV capacity with the weights as they are stored, or in fewer bits where those do not fit.
 fn kv_estimate(sheet: &DataSheet, architecture: Option<&Architecture>, accelerators: u32) -> Result<f64, String> {
     let architecture = architecture.ok_or("is missing and cannot be estimated without an architecture")?;
-    [NumberFormat::Bf16, NumberFormat::Fp8, NumberFormat::Int4]
+    [architecture.stored_format(), NumberFormat::Fp8, NumberFormat::Int4]
         .iter()
-        .find_map(|weights| estimate(sheet, architecture, accelerators, *weights, NumberFormat::Bf16).ok())
+        .find_map(|weights| estimate(sheet, architecture, accelerators, *weights, architecture.kv_format).ok())
         .map(|e| e.kv_tokens)
         .ok_or_else(|| "is missing and cannot be estimated: the weights do not fit".to_owned())
 }

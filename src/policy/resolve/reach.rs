@@ -74,7 +74,7 @@ fn least<'p>(model: &ModelDraft, pool: &'p PoolDraft) -> Option<Least<'p>> {
     let mut alpha = p.alpha_seconds;
     if let (Evidence::OutsideIn, Some(a)) = (evidence, &model.architecture) {
         // One request alone wakes few experts; the estimate counts all of them.
-        alpha *= a.active_parameters / a.parameters;
+        alpha *= a.active_parameters() / a.total_parameters();
     }
     let chunks = (input / f64::from(limits.max_num_batched_tokens)).ceil().max(1.0);
     let per_prompt_token = p.beta_seconds_per_token + p.gamma_seconds_per_token * (chunks + 1.0) / 2.0;
@@ -82,6 +82,7 @@ fn least<'p>(model: &ModelDraft, pool: &'p PoolDraft) -> Option<Least<'p>> {
     Some(Least {
         pool: &pool.name,
         ttft_seconds: benefit * (chunks * alpha + per_prompt_token * input),
-        itl_seconds: benefit * (alpha + p.decode_seconds_per_token + p.gamma_seconds_per_token * (input + output / 2.0)),
+        itl_seconds: benefit
+            * (alpha + p.decode_seconds_per_token + p.gamma_seconds_per_token * (input + output / 2.0)),
     })
 }
