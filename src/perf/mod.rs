@@ -6,6 +6,7 @@
 
 mod architecture;
 mod capacity;
+pub mod fit;
 mod hardware;
 mod iteration;
 mod parameters;
