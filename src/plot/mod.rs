@@ -222,7 +222,8 @@ fn draw_guide(chart: &mut Chart, guide: &Guide, ys: (f64, f64)) -> Result<(), Pl
     let line = DashedLineSeries::new([(x, low), (x, high)], 6, 4, ink.stroke_width(1));
     chart.draw_series(line).map_err(error)?;
     let style = (FONT, 12).into_font().transform(FontTransform::Rotate270).color(&ink);
-    let text = EmptyElement::at((x, high)) + Text::new(guide.label.clone(), (-15, 6), style.pos(Pos::new(HPos::Right, VPos::Top)));
+    let text = EmptyElement::at((x, high))
+        + Text::new(guide.label.clone(), (-15, 6), style.pos(Pos::new(HPos::Right, VPos::Top)));
     chart.plotting_area().draw(&text).map_err(error)
 }
 

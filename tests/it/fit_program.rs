@@ -24,7 +24,9 @@ fn own(rest: &[&str]) -> (Option<i32>, String, String) {
 fn a_table_says_parameters_errors_and_warnings() {
     let (code, out, err) = own(&[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    for part in ["alpha", "per KV token read", "covers", "left out", "one shape left out", "own.csv, line 3", "warning: "] {
+    for part in
+        ["alpha", "per KV token read", "covers", "left out", "one shape left out", "own.csv, line 3", "warning: "]
+    {
         assert!(out.contains(part), "{part} is missing in\n{out}");
     }
 }
@@ -97,7 +99,9 @@ fn a_picture_is_the_same_every_time() {
     };
     let first = draw("a.svg");
     assert_eq!(first, draw("b.svg"));
-    for part in ["time to first token", "time between tokens", "256 in, 64 out", "KV memory full", "requests per second"] {
+    for part in
+        ["time to first token", "time between tokens", "256 in, 64 out", "KV memory full", "requests per second"]
+    {
         assert!(first.contains(part), "{part} is missing");
     }
 }
@@ -129,14 +133,19 @@ fn exit_codes_tell_bad_input_from_points_that_say_too_little() {
 
     let folder = tempfile::tempdir().unwrap();
     let few = folder.path().join("few.csv");
-    fs::write(&few, "concurrency,input_tokens,output_tokens,ttft_ms,itl_ms\n4,512,128,80,12\n4,512,128,80,12\n").unwrap();
+    fs::write(&few, "concurrency,input_tokens,output_tokens,ttft_ms,itl_ms\n4,512,128,80,12\n4,512,128,80,12\n")
+        .unwrap();
     let (code, _, err) = run(&[few.to_str().unwrap()]);
     assert_eq!(code, Some(1));
     one_line(&err);
     assert!(err.contains("cannot tell the parameters apart"), "{err}");
     let anchored = run(&[few.to_str().unwrap(), "--model", "llama-3.1-8b", "--accelerator", "H100"]);
     assert_eq!(anchored.0, Some(0), "{}", anchored.2);
-    assert!(anchored.1.contains("the estimate is kept") || anchored.1.contains("the estimate fills in"), "{}", anchored.1);
+    assert!(
+        anchored.1.contains("the estimate is kept") || anchored.1.contains("the estimate fills in"),
+        "{}",
+        anchored.1
+    );
 }
 
 #[test]

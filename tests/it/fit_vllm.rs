@@ -16,8 +16,7 @@ fn point(name: &str) -> Point {
 
 /// One run without load and one with 16 at a time of each shape.
 fn profile() -> Fit {
-    let points: Vec<Point> =
-        SHAPES.iter().flat_map(|s| [1, 16].map(|c| point(&format!("closed-{s}-c{c}")))).collect();
+    let points: Vec<Point> = SHAPES.iter().flat_map(|s| [1, 16].map(|c| point(&format!("closed-{s}-c{c}")))).collect();
     let options = Options {
         max_num_seqs: Some(32),
         max_num_batched_tokens: Some(2048),
@@ -56,7 +55,13 @@ fn other_concurrencies_are_predicted() {
     }
     let worst = |v: &[f64]| v.iter().copied().fold(0.0, f64::max);
     println!("closed loop, held out: ITL mean {:.3} worst {:.3}", mean(&itl), worst(&itl));
-    println!("TTFT mean {:.3} worst {:.3}, p95 mean {:.3} worst {:.3}", mean(&ttft), worst(&ttft), mean(&ttft_p95), worst(&ttft_p95));
+    println!(
+        "TTFT mean {:.3} worst {:.3}, p95 mean {:.3} worst {:.3}",
+        mean(&ttft),
+        worst(&ttft),
+        mean(&ttft_p95),
+        worst(&ttft_p95)
+    );
     println!("throughput mean {:.3} worst {:.3}", mean(&rate), worst(&rate));
     assert!(mean(&itl) <= 0.12, "{itl:?}");
     assert!(worst(&ttft_p95) <= 0.35, "{ttft_p95:?}");

@@ -112,9 +112,10 @@ pub fn run(args: &FitArgs) -> Result<Exit> {
     };
     match &files[..] {
         [only] if only.parameters.is_some() => take_over(args, only),
-        _ if files.iter().any(|f| f.parameters.is_some()) => {
-            refuse(Exit::Usage, &"parameters that were fitted elsewhere cannot be mixed with points; give that file alone")
-        }
+        _ if files.iter().any(|f| f.parameters.is_some()) => refuse(
+            Exit::Usage,
+            &"parameters that were fitted elsewhere cannot be mixed with points; give that file alone",
+        ),
         _ => fit_points(args, &files, anchor),
     }
 }
@@ -122,10 +123,14 @@ pub fn run(args: &FitArgs) -> Result<Exit> {
 /// The estimate for model and accelerator.
 fn anchor(args: &FitArgs) -> Result<Option<Estimate>, String> {
     let (Some(model), Some(accelerator)) = (&args.model, &args.accelerator) else { return Ok(None) };
-    let found = architecture(model)
-        .ok_or_else(|| format!("--model {model}: no such model is built in; {} are", perf::known_architectures().len()))?;
+    let found = architecture(model).ok_or_else(|| {
+        format!("--model {model}: no such model is built in; {} are", perf::known_architectures().len())
+    })?;
     let sheet = data_sheet(accelerator).ok_or_else(|| {
-        format!("--accelerator {accelerator}: no such data sheet is built in; known are {}", known_accelerators().join(", "))
+        format!(
+            "--accelerator {accelerator}: no such data sheet is built in; known are {}",
+            known_accelerators().join(", ")
+        )
     })?;
     let n = args.accelerators_per_replica;
     perf::estimate(&sheet, &found, n, args.weights, NumberFormat::Bf16).map(Some).map_err(|e| e.to_string())

@@ -37,11 +37,9 @@ pub fn picture(fit: &Fit, points: &[Point], kv_tokens: Option<u64>, max_num_seqs
     let kv = kv_tokens.map(|t| t as f64);
     let limits = Limits { max_num_seqs: max_num_seqs.unwrap_or(u32::MAX), ..fit.limits };
     let mut panels = Vec::new();
-    for (kind, x) in [
-        (Kind::Closed, "requests at a time"),
-        (Kind::Open, "requests per second"),
-        (Kind::Decode, "requests decoding"),
-    ] {
+    for (kind, x) in
+        [(Kind::Closed, "requests at a time"), (Kind::Open, "requests per second"), (Kind::Decode, "requests decoding")]
+    {
         let scene = Scene { fit, points, kind, x, shapes: &shapes, limits, kv: kv.unwrap_or(f64::INFINITY) };
         panels.extend(scene.panel("time to first token, mean", "ms", true));
         panels.extend(scene.panel("time between tokens, mean", "ms", false));
@@ -53,7 +51,11 @@ pub fn picture(fit: &Fit, points: &[Point], kv_tokens: Option<u64>, max_num_seqs
 fn title(fit: &Fit, more: usize) -> String {
     let used = fit.points.iter().filter(|p| matches!(p.used, Use::Fitted | Use::Wild)).count();
     let rest = if more > 0 { format!(" ({more} further shapes not drawn)") } else { String::new() };
-    format!("{used} of {} points fitted, a predicted time is good to ±{:.0} %{rest}", fit.points.len(), 100.0 * fit.relative_spread)
+    format!(
+        "{used} of {} points fitted, a predicted time is good to ±{:.0} %{rest}",
+        fit.points.len(),
+        100.0 * fit.relative_spread
+    )
 }
 
 /// Shapes in order of their lengths, and how many have no colour.
@@ -140,8 +142,7 @@ impl Scene<'_> {
         let Some(model) = same.first() else { return Vec::new() };
         let sizes = || same.iter().map(|p| p.load.size());
         let (low, high) = (sizes().fold(f64::INFINITY, f64::min), sizes().fold(0.0, f64::max));
-        let mut loads: Vec<f64> =
-            (0..=STEPS).map(|i| low * (high / low).powf(i as f64 / STEPS as f64)).collect();
+        let mut loads: Vec<f64> = (0..=STEPS).map(|i| low * (high / low).powf(i as f64 / STEPS as f64)).collect();
         if self.kind == Kind::Closed {
             loads.iter_mut().for_each(|l| *l = l.round());
             loads.dedup();

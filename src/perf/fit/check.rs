@@ -66,7 +66,8 @@ pub fn mark_wild(points: &[Point], predictors: &[Predictor], solution: &Solution
 
 pub fn warnings(findings: &Findings) -> Vec<Warning> {
     let mut all = Vec::new();
-    let mut add = |kind, messages: Vec<String>| all.extend(messages.into_iter().map(|message| Warning { kind, message }));
+    let mut add =
+        |kind, messages: Vec<String>| all.extend(messages.into_iter().map(|message| Warning { kind, message }));
     add(WarningKind::TooFewPoints, few(findings));
     add(WarningKind::Unidentifiable, unidentifiable(findings));
     add(WarningKind::Uncovered, uncovered(findings));
@@ -92,7 +93,8 @@ fn few(f: &Findings) -> Vec<String> {
 fn unidentifiable(f: &Findings) -> Vec<String> {
     let mut messages = Vec::new();
     if f.fitted.decode_unseen {
-        let message = "decoded tokens cannot be told apart from the rest: they are taken to cost what prompt tokens cost";
+        let message =
+            "decoded tokens cannot be told apart from the rest: they are taken to cost what prompt tokens cost";
         messages.push(message.to_owned());
     }
     if !f.fitted.sight.is_clear() {
@@ -115,20 +117,28 @@ fn uncovered(f: &Findings) -> Vec<String> {
     let mut messages = Vec::new();
     let fixed = |span: &Option<super::Span>| span.is_some_and(|s| s.to < 1.5 * s.from);
     if fixed(&v.input_tokens) {
-        messages.push(format!("all prompts have about {:.0} tokens: other lengths are extrapolated", v.input_tokens.map_or(0.0, |s| s.to)));
+        messages.push(format!(
+            "all prompts have about {:.0} tokens: other lengths are extrapolated",
+            v.input_tokens.map_or(0.0, |s| s.to)
+        ));
     }
     if fixed(&v.concurrency) && v.rate_per_second.is_none_or(|s| s.to < 1.5 * s.from) {
         messages.push("all points have one load: others are extrapolated".to_owned());
     }
     for (load, input, output) in &f.options.asked {
         let inside = |span: &Option<super::Span>, value: f64| span.is_none_or(|s| s.covers(value, NEAR));
-        for (name, span, value) in
-            [("load", &v.concurrency, load), ("prompt length", &v.input_tokens, input), ("output length", &v.output_tokens, output)]
-        {
+        for (name, span, value) in [
+            ("load", &v.concurrency, load),
+            ("prompt length", &v.input_tokens, input),
+            ("output length", &v.output_tokens, output),
+        ] {
             if !inside(span, *value)
                 && let Some(span) = span
             {
-                messages.push(format!("{name} {value:.0} is far outside of what was measured, {:.0} to {:.0}", span.from, span.to));
+                messages.push(format!(
+                    "{name} {value:.0} is far outside of what was measured, {:.0} to {:.0}",
+                    span.from, span.to
+                ));
             }
         }
     }
@@ -170,8 +180,7 @@ fn non_monotone(points: &[Point], uses: &[Use]) -> Vec<String> {
 
 /// Residuals that fall into two clusters come from two servers, or from one under two settings.
 fn mixed_servers(f: &Findings) -> Vec<String> {
-    let chosen: Vec<usize> =
-        (0..f.points.len()).filter(|i| matches!(f.uses[*i], Use::Fitted | Use::Wild)).collect();
+    let chosen: Vec<usize> = (0..f.points.len()).filter(|i| matches!(f.uses[*i], Use::Fitted | Use::Wild)).collect();
     let rows = rows(f.points, f.predictors, &chosen);
     let mut residuals: Vec<(f64, usize)> = rows
         .iter()
@@ -217,7 +226,10 @@ fn mixed_targets(points: &[Point]) -> Vec<String> {
     if targets.len() < 2 {
         return vec![];
     }
-    vec![format!("the points were chosen under different targets ({}): their rates cannot be compared", targets.join("; "))]
+    vec![format!(
+        "the points were chosen under different targets ({}): their rates cannot be compared",
+        targets.join("; ")
+    )]
 }
 
 fn wild(f: &Findings) -> Vec<String> {
@@ -244,7 +256,12 @@ fn wild(f: &Findings) -> Vec<String> {
 
 fn put_aside(f: &Findings) -> Vec<String> {
     let list = |how: Use| -> Vec<String> {
-        f.points.iter().zip(f.uses).filter(|(_, u)| **u == how).map(|(p, _)| format!("{} ({})", p.origin, p.load)).collect()
+        f.points
+            .iter()
+            .zip(f.uses)
+            .filter(|(_, u)| **u == how)
+            .map(|(p, _)| format!("{} ({})", p.origin, p.load))
+            .collect()
     };
     let mut messages = Vec::new();
     for (how, why) in [

@@ -252,11 +252,8 @@ impl Engine {
 mod tests {
     use super::*;
 
-    const OPEN: Server = Server {
-        limits: Limits { max_num_seqs: 256, max_num_batched_tokens: 2048 },
-        kv_tokens: 1e9,
-        left_out: 0.0,
-    };
+    const OPEN: Server =
+        Server { limits: Limits { max_num_seqs: 256, max_num_batched_tokens: 2048 }, kv_tokens: 1e9, left_out: 0.0 };
 
     fn clients(concurrency: u32, input: f64, output: f64) -> Clients {
         Clients {
@@ -272,7 +269,10 @@ mod tests {
     fn one_client_pays_its_own_prompt_and_its_own_tokens() {
         let (first, rest) = run(&clients(1, 100.0, 11.0), &OPEN).means();
         let close = |got: Work, wanted: Work| {
-            assert!(got.iter().zip(wanted).all(|(g, w)| (g - w).abs() < 1e-9 * (1.0 + w)), "{got:?} against {wanted:?}");
+            assert!(
+                got.iter().zip(wanted).all(|(g, w)| (g - w).abs() < 1e-9 * (1.0 + w)),
+                "{got:?} against {wanted:?}"
+            );
         };
         close(first, [1.0, 100.0, 0.0, 100.0, 0.0]);
         // Contexts 101..110 are read for tokens 2..11.

@@ -80,10 +80,9 @@ impl Predictor {
 
     pub fn means(&self, theta: &[f64; 5]) -> Means {
         match self {
-            Self::Linear { first, rest } => Means {
-                ttft_seconds: seconds(first, theta),
-                itl_seconds: rest.as_ref().map(|r| seconds(r, theta)),
-            },
+            Self::Linear { first, rest } => {
+                Means { ttft_seconds: seconds(first, theta), itl_seconds: rest.as_ref().map(|r| seconds(r, theta)) }
+            }
             Self::Queue { service, concurrency, rate, left_out } => {
                 let service = Service { parameters: from_array(theta, *left_out), ..*service };
                 let chain = Chain::new(service, *concurrency);

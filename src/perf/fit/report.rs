@@ -141,8 +141,7 @@ pub fn report(
 ) -> Fit {
     let theta = fitted.solution.theta;
     check::mark_wild(points, predictors, &fitted.solution, &mut uses);
-    let chosen: Vec<usize> =
-        (0..points.len()).filter(|i| matches!(uses[*i], Use::Fitted | Use::Wild)).collect();
+    let chosen: Vec<usize> = (0..points.len()).filter(|i| matches!(uses[*i], Use::Fitted | Use::Wild)).collect();
     let rows = rows(points, predictors, &chosen);
     let (ttft, itl) = cross::errors(&rows, &theta);
     let found = parameters(&theta, options.prior.as_ref());
@@ -196,20 +195,13 @@ fn judged(point: &Point, predictor: &Predictor, used: Use, theta: &[f64; 5]) -> 
 }
 
 fn spread(fitted: &Fitted, rows: &[super::Row]) -> Spread {
-    let problem =
-        super::Problem { rows, known: &fitted.known, freedom: fitted.freedom.clone() };
+    let problem = super::Problem { rows, known: &fitted.known, freedom: fitted.freedom.clone() };
     let Some(values) = problem.parameter_spreads(&fitted.solution) else { return Spread::default() };
     let of = |name: &str| {
         let column = fitted.freedom.free.iter().position(|i| NAMES[*i] == name)?;
         values.get(column).copied().filter(|v| v.is_finite())
     };
-    Spread {
-        alpha: of("alpha"),
-        beta: of("beta"),
-        decode: of("decode"),
-        gamma: of("gamma"),
-        experts: of("experts"),
-    }
+    Spread { alpha: of("alpha"), beta: of("beta"), decode: of("decode"), gamma: of("gamma"), experts: of("experts") }
 }
 
 fn validity(points: &[Point], chosen: &[usize]) -> Validity {

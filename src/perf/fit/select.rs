@@ -1,10 +1,10 @@
 //! Which points a fit may use: those beyond a limit of the server show its limit and not its speed.
 
+use super::closed::Server;
 use super::point::{Load, Point};
 use super::predict::Predictor;
 use super::report::Use;
 use super::{Limits, Options, USUAL_BUDGET};
-use super::closed::Server;
 
 /// A TTFT beyond this many times the predicted one without queueing, and beyond [`QUEUE_SECONDS`], is a queue.
 const QUEUE_FACTOR: f64 = 3.0;
@@ -58,8 +58,8 @@ pub fn by_queueing(points: &[Point], predictors: &[Predictor], theta: &[f64; 5],
             continue;
         }
         let Some(ttft) = point.ttft else { continue };
-        let queued = ttft.mean_seconds > QUEUE_SECONDS
-            && ttft.mean_seconds > QUEUE_FACTOR * predictor.means(theta).ttft_seconds;
+        let queued =
+            ttft.mean_seconds > QUEUE_SECONDS && ttft.mean_seconds > QUEUE_FACTOR * predictor.means(theta).ttft_seconds;
         *how = if queued { Use::QueueDominated } else { Use::Fitted };
     }
 }

@@ -178,12 +178,7 @@ impl Problem<'_> {
         measured + self.known.iter().map(|k| 0.5 * k.miss(&theta).powi(2)).sum::<f64>()
     }
 
-    fn normal_equations(
-        &self,
-        base: &[f64; 5],
-        x: &DVector<f64>,
-        spreads: &[f64; 3],
-    ) -> (DMatrix<f64>, DVector<f64>) {
+    fn normal_equations(&self, base: &[f64; 5], x: &DVector<f64>, spreads: &[f64; 3]) -> (DMatrix<f64>, DVector<f64>) {
         let theta = self.freedom.spread_out(base, x);
         let jacobian = self.jacobian(&theta);
         let n = self.freedom.free.len();

@@ -87,7 +87,8 @@ fn one_operating_point_is_not_enough_however_often_it_is_measured() {
     assert!(error.to_string().contains("measure another concurrency and another prompt length"), "{error}");
     // With an estimate the same points only move the estimate, and it is said.
     let prior = Prior { parameters: Parameters::uniform(10e-3, 0.05e-3, 8e-8), spread: 0.4 };
-    let anchored = fit(&points, &Options { max_num_seqs: Some(128), prior: Some(prior), ..Options::default() }).unwrap();
+    let anchored =
+        fit(&points, &Options { max_num_seqs: Some(128), prior: Some(prior), ..Options::default() }).unwrap();
     assert!(has(&anchored, WarningKind::Unidentifiable) && has(&anchored, WarningKind::TooFewPoints));
     close(anchored.parameters.alpha_seconds, 12e-3, 0.05);
     close(anchored.parameters.gamma_seconds_per_token, 8e-8, 0.5);

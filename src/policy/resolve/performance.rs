@@ -65,9 +65,7 @@ fn estimated(
         return None;
     };
     match estimate(sheet?, architecture, spec.accelerators_per_replica, formats.weights, formats.kv_cache) {
-        Ok(Estimate { parameters, kv_tokens }) => {
-            Some(Figures::new(parameters, Evidence::OutsideIn, kv_tokens))
-        }
+        Ok(Estimate { parameters, kv_tokens }) => Some(Figures::new(parameters, Evidence::OutsideIn, kv_tokens)),
         Err(error) => {
             let smaller = match formats.weights {
                 NumberFormat::Bf16 => {

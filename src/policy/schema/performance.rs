@@ -61,10 +61,10 @@ impl ParametersSpec {
         let beta = self.beta.seconds();
         Parameters {
             decode_seconds_per_token: self.decode.map_or(beta, Duration::seconds),
-            experts: self.experts.as_ref().map_or_else(Experts::default, |e| Experts {
-                all_seconds: e.all.seconds(),
-                left_out: e.left_out,
-            }),
+            experts: self
+                .experts
+                .as_ref()
+                .map_or_else(Experts::default, |e| Experts { all_seconds: e.all.seconds(), left_out: e.left_out }),
             ..Parameters::uniform(self.alpha.seconds(), beta, self.gamma.seconds())
         }
     }

@@ -14,8 +14,8 @@ pub fn read(at: &At) -> Result<Measurements, ReadError> {
     let mut found = Measurements { format: "guidellm", ..Measurements::default() };
     for benchmark in at.get("benchmarks", HINT)?.list()? {
         let strategy = ["config", "args"].iter().find_map(|k| benchmark.maybe(k)?.maybe("strategy"));
-        let strategy = strategy
-            .ok_or_else(|| benchmark.refuse("there is no `config.strategy` (or `args.strategy`)", HINT))?;
+        let strategy =
+            strategy.ok_or_else(|| benchmark.refuse("there is no `config.strategy` (or `args.strategy`)", HINT))?;
         let Some(load) = load(&strategy)? else {
             found.notes.push(format!("{}: throughput without a concurrency is left out", benchmark.origin()));
             continue;
@@ -58,8 +58,10 @@ fn point(benchmark: &At, load: Load) -> Result<Point, ReadError> {
     let metrics = benchmark.get("metrics", HINT)?;
     let of = |key: &str| metrics.get(key, HINT)?.get("successful", HINT);
     let (input, output) = (of("prompt_token_count")?, of("output_token_count")?);
-    let shape =
-        Shape { input_tokens: input.get("mean", HINT)?.positive()?, output_tokens: output.get("mean", HINT)?.positive()? };
+    let shape = Shape {
+        input_tokens: input.get("mean", HINT)?.positive()?,
+        output_tokens: output.get("mean", HINT)?.positive()?,
+    };
     let ttft = of("time_to_first_token_ms")?;
     let mut point = Point::new(benchmark.origin(), load, shape);
     point.ttft = latency(&ttft)?;

@@ -51,7 +51,8 @@ struct Row<'t> {
 pub fn read(file: &str, text: &str, selection: &Selection) -> Result<Measurements, ReadError> {
     let mut reader =
         ReaderBuilder::new().trim(Trim::All).comment(Some(b'#')).flexible(true).from_reader(text.as_bytes());
-    let refuse = |place: String, message: String, hint: String| ReadError { file: file.to_owned(), place, message, hint };
+    let refuse =
+        |place: String, message: String, hint: String| ReadError { file: file.to_owned(), place, message, hint };
     let headers = reader.headers().map_err(|e| refuse(String::new(), format!("is no CSV: {e}"), String::new()))?;
     let headers: Vec<String> = headers.iter().map(str::to_owned).collect();
     let table = Table { file, headers };
@@ -60,14 +61,20 @@ pub fn read(file: &str, text: &str, selection: &Selection) -> Result<Measurement
     if !own && !other {
         return Err(table.unknown());
     }
-    if own && let Some(bad) = table.headers.iter().find(|h| !OWN.contains(&h.as_str()) && !OWN_OPTIONAL.contains(&h.as_str()))
+    if own
+        && let Some(bad) =
+            table.headers.iter().find(|h| !OWN.contains(&h.as_str()) && !OWN_OPTIONAL.contains(&h.as_str()))
         && selection.iter().all(|(c, _)| c != bad)
     {
         let hint = format!("known are {}, {}", OWN.join(", "), OWN_OPTIONAL.join(", "));
         return Err(refuse("line 1".to_owned(), format!("`{bad}` is no column that is known"), hint));
     }
     if let Some((column, _)) = selection.iter().find(|(c, _)| table.missing(&[c.as_str()]).is_some()) {
-        return Err(refuse("line 1".to_owned(), format!("there is no column `{column}`"), "see the first line".to_owned()));
+        return Err(refuse(
+            "line 1".to_owned(),
+            format!("there is no column `{column}`"),
+            "see the first line".to_owned(),
+        ));
     }
     let mut rows = Vec::new();
     for record in reader.records() {
@@ -171,8 +178,7 @@ fn own_rows(rows: &[Row]) -> Result<Measurements, ReadError> {
             (None, Some(rate)) => Load::Open { rate, burstiness: row.number("burstiness")?.unwrap_or(1.0) },
             _ => return Err(row.refuse("has neither or both of `concurrency` and `rate`".to_owned(), "give one")),
         };
-        let shape =
-            Shape { input_tokens: row.needed("input_tokens")?, output_tokens: row.needed("output_tokens")? };
+        let shape = Shape { input_tokens: row.needed("input_tokens")?, output_tokens: row.needed("output_tokens")? };
         let mut point = Point::new(row.origin(), load, shape);
         (point.ttft, point.itl) = (row.latency("ttft")?, row.latency("itl")?);
         if point.ttft.is_none() && point.itl.is_none() {
@@ -192,7 +198,11 @@ fn aiconfigurator_rows(rows: &[Row]) -> Result<Measurements, ReadError> {
     let (split, whole): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|r| r.text("mode") == "disagg" || r.text("batch_size").is_empty());
     if !split.is_empty() {
-        found.notes.push(format!("{}: {} rows of separate prefill and decode servers are left out", rows[0].table.file, split.len()));
+        found.notes.push(format!(
+            "{}: {} rows of separate prefill and decode servers are left out",
+            rows[0].table.file,
+            split.len()
+        ));
     }
     let [first, rest @ ..] = &whole[..] else {
         return Err(rows[0].refuse("no row is of a server that does both prefill and decode".to_owned(), ""));
@@ -200,8 +210,15 @@ fn aiconfigurator_rows(rows: &[Row]) -> Result<Measurements, ReadError> {
     let columns = first.table.headers.iter().filter(|h| !AICONFIGURATOR_LOAD.contains(&h.as_str()));
     for column in columns {
         if let Some(other) = rest.iter().find(|r| r.text(column) != first.text(column)) {
-            let message = format!("`{column}` is `{}`, in line {} it is `{}`", other.text(column), first.line, first.text(column));
-            return Err(other.refuse(message, &format!("one server at a time: `--where {column}={}`", first.text(column))));
+            let message = format!(
+                "`{column}` is `{}`, in line {} it is `{}`",
+                other.text(column),
+                first.line,
+                first.text(column)
+            );
+            return Err(
+                other.refuse(message, &format!("one server at a time: `--where {column}={}`", first.text(column)))
+            );
         }
     }
     for row in &whole {

@@ -25,10 +25,8 @@ pub fn read(at: &At) -> Result<Measurements, ReadError> {
         return Err(failed.refuse(&message, "find out why and measure again"));
     }
     let per_request = |key: &str| Ok::<_, ReadError>(at.get(key, HINT)?.positive()? / count);
-    let shape = Shape {
-        input_tokens: per_request("total_input_tokens")?,
-        output_tokens: per_request("total_output_tokens")?,
-    };
+    let shape =
+        Shape { input_tokens: per_request("total_input_tokens")?, output_tokens: per_request("total_output_tokens")? };
     let mut point = Point::new(at.origin(), load(at, count)?, shape);
     point.ttft = at.latency_ms("mean_ttft_ms", "median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms")?;
     // Of two means the one over requests: `itl` counts every gap alike.
