@@ -25,12 +25,6 @@ fn kind(load: Load) -> Kind {
     }
 }
 
-type ShapeKey = (u64, u64);
-
-fn key(p: &Judged) -> ShapeKey {
-    (p.input_tokens.round() as u64, p.output_tokens.round() as u64)
-}
-
 /// The picture of `fit`; `points` are those it was made from, in the same order.
 pub fn picture(fit: &Fit, points: &[Point], kv_tokens: Option<u64>, max_num_seqs: Option<u32>) -> Picture {
     let (shapes, more) = shapes(fit);
@@ -45,7 +39,7 @@ pub fn picture(fit: &Fit, points: &[Point], kv_tokens: Option<u64>, max_num_seqs
         panels.extend(scene.panel("time between tokens, mean", "ms", false));
     }
     let unused = fit.points.iter().any(|p| !matches!(p.used, Use::Fitted | Use::Wild));
-    Picture { title: title(fit, more), panels, legend: legend(&shapes, unused) }
+    Picture { title: title(fit, more), panels, legend: legend(fit, &shapes, unused) }
 }
 
 fn title(fit: &Fit, more: usize) -> String {
@@ -58,28 +52,24 @@ fn title(fit: &Fit, more: usize) -> String {
     )
 }
 
-/// Shapes in order of their lengths, and how many have no colour.
-fn shapes(fit: &Fit) -> (Vec<ShapeKey>, usize) {
-    let mut all: Vec<ShapeKey> = fit.points.iter().filter(|p| kind(p.load) != Kind::Decode).map(key).collect();
-    if all.is_empty() {
-        all = fit.points.iter().map(key).collect();
-    }
-    let count = |shape: &ShapeKey| fit.points.iter().filter(|p| key(p) == *shape).count();
-    all.sort_unstable();
-    all.dedup();
+/// Indices of the shapes that get a colour, in order of their lengths, and how many get none.
+fn shapes(fit: &Fit) -> (Vec<usize>, usize) {
+    let any_request = fit.points.iter().any(|p| kind(p.load) != Kind::Decode);
+    let drawn = |p: &&Judged| !any_request || kind(p.load) != Kind::Decode;
+    let count = |shape: usize| fit.points.iter().filter(drawn).filter(|p| p.shape == shape).count();
+    let mut all: Vec<usize> = (0..fit.shapes.len()).filter(|s| count(*s) > 0).collect();
     let total = all.len();
-    all.sort_by_key(|s| std::cmp::Reverse(count(s)));
+    all.sort_by_key(|s| std::cmp::Reverse(count(*s)));
     all.truncate(SHAPES);
-    all.sort_unstable();
+    let lengths = |s: &usize| (fit.shapes[*s].input_tokens, fit.shapes[*s].output_tokens);
+    all.sort_by(|a, b| lengths(a).partial_cmp(&lengths(b)).unwrap_or(std::cmp::Ordering::Equal));
     (all, total.saturating_sub(SHAPES))
 }
 
-fn legend(shapes: &[ShapeKey], unused: bool) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = shapes
-        .iter()
-        .enumerate()
-        .map(|(i, (input, output))| Entry { name: format!("{input} in, {output} out"), mark: None, colour: Some(i) })
-        .collect();
+fn legend(fit: &Fit, shapes: &[usize], unused: bool) -> Vec<Entry> {
+    let name = |s: &usize| format!("{:.0} in, {:.0} out", fit.shapes[*s].input_tokens, fit.shapes[*s].output_tokens);
+    let entry = |(i, s): (usize, &usize)| Entry { name: name(s), mark: None, colour: Some(i) };
+    let mut entries: Vec<Entry> = shapes.iter().enumerate().map(entry).collect();
     let plain = |name: &str, mark| Entry { name: name.to_owned(), mark: Some(mark), colour: None };
     entries.push(plain("measured", Mark::Dots));
     if unused {
@@ -94,7 +84,7 @@ struct Scene<'f> {
     points: &'f [Point],
     kind: Kind,
     x: &'static str,
-    shapes: &'f [ShapeKey],
+    shapes: &'f [usize],
     limits: Limits,
     kv: f64,
 }
@@ -105,7 +95,7 @@ impl Scene<'_> {
         let mut series = Vec::new();
         let mut guides = Vec::new();
         for (colour, shape) in self.shapes.iter().enumerate() {
-            let here = |p: &&Judged| key(p) == *shape && kind(p.load) == self.kind;
+            let here = |p: &&Judged| p.shape == *shape && kind(p.load) == self.kind;
             let of = |used: bool| -> Vec<(f64, f64)> {
                 let points = self.fit.points.iter().filter(here);
                 let points = points.filter(|p| matches!(p.used, Use::Fitted | Use::Wild) == used);
@@ -123,7 +113,7 @@ impl Scene<'_> {
             series.push(Series { points: self.line(*shape, ttft), mark: Mark::Line, colour });
             series.push(Series { points: used, mark: Mark::Dots, colour });
             series.push(Series { points: unused, mark: Mark::Rings, colour });
-            let each = shape.0 as f64 + shape.1 as f64 / 2.0;
+            let each = self.fit.shapes[*shape].input_tokens + self.fit.shapes[*shape].output_tokens / 2.0;
             if self.kind == Kind::Closed && self.kv.is_finite() {
                 guides.push(Guide { at: self.kv / each, label: "KV memory full".to_owned(), colour });
             }
@@ -135,11 +125,14 @@ impl Scene<'_> {
     }
 
     /// Predictions from the smallest to the largest load that was measured with this shape.
-    fn line(&self, shape: ShapeKey, ttft: bool) -> Vec<(f64, f64)> {
+    fn line(&self, shape: usize, ttft: bool) -> Vec<(f64, f64)> {
         let of_shape = self.fit.points.iter().zip(self.points);
         let same: Vec<&Point> =
-            of_shape.filter(|(p, _)| key(p) == shape && kind(p.load) == self.kind).map(|(_, p)| p).collect();
-        let Some(model) = same.first() else { return Vec::new() };
+            of_shape.filter(|(p, _)| p.shape == shape && kind(p.load) == self.kind).map(|(_, p)| p).collect();
+        let nearest = |load: f64| {
+            let far = |p: &&&Point| (p.load.size() / load).ln().abs();
+            same.iter().min_by(|a, b| far(a).total_cmp(&far(b)))
+        };
         let sizes = || same.iter().map(|p| p.load.size());
         let (low, high) = (sizes().fold(f64::INFINITY, f64::min), sizes().fold(0.0, f64::max));
         let mut loads: Vec<f64> = (0..=STEPS).map(|i| low * (high / low).powf(i as f64 / STEPS as f64)).collect();
@@ -147,10 +140,10 @@ impl Scene<'_> {
             loads.iter_mut().for_each(|l| *l = l.round());
             loads.dedup();
         }
-        loads.iter().filter_map(|l| Some((*l, 1e3 * self.at(model, *l, ttft)?))).collect()
+        loads.iter().filter_map(|l| Some((*l, 1e3 * self.at(nearest(*l)?, *l, ttft)?))).collect()
     }
 
-    /// Without the number of requests of the model point: it would change along the line.
+    /// With as many requests per client as the nearest measurement had: a short run begins with everybody at once.
     fn at(&self, model: &Point, size: f64, ttft: bool) -> Option<f64> {
         let load = match model.load {
             Load::Closed { .. } => Load::Closed { concurrency: size as u32 },

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::cliff::KvBounds;
-use super::point::{Load, Point};
+use super::point::{Load, Point, shapes};
 use super::predict::Predictor;
 use super::report::{Use, Validity};
 use super::solve::{Kind, Solution, median};
@@ -147,15 +147,15 @@ fn uncovered(f: &Findings) -> Vec<String> {
 
 /// Points of one shape in the order of their load must not get faster.
 fn non_monotone(points: &[Point], uses: &[Use]) -> Vec<String> {
-    let mut groups: BTreeMap<(u64, u64, u8), Vec<&Point>> = BTreeMap::new();
-    for (point, _) in points.iter().zip(uses).filter(|(_, u)| matches!(u, Use::Fitted | Use::Wild)) {
+    let mut groups: BTreeMap<(usize, u8), Vec<&Point>> = BTreeMap::new();
+    let (_, of) = shapes(points);
+    for ((point, shape), _) in points.iter().zip(of).zip(uses).filter(|(_, u)| matches!(u, Use::Fitted | Use::Wild)) {
         let kind = match point.load {
             Load::Closed { .. } => 0,
             Load::Open { .. } => 1,
             Load::Decode { .. } => 2,
         };
-        let key = (point.shape.input_tokens.round() as u64, point.shape.output_tokens.round() as u64, kind);
-        groups.entry(key).or_default().push(point);
+        groups.entry((shape, kind)).or_default().push(point);
     }
     let mut messages = Vec::new();
     for group in groups.values_mut() {

@@ -15,8 +15,8 @@ use super::super::{Limits, Shape};
 /// How often each parameter is paid: iterations, prompt tokens, decoded tokens, KV tokens read, experts read.
 pub type Work = [f64; 5];
 
-/// Requests a client sends when the measurement does not say how many there were.
-const REQUESTS_PER_CLIENT: u64 = 6;
+/// Requests a client sends when the measurement does not say how many there were: ten are usual.
+const REQUESTS_PER_CLIENT: u64 = 10;
 /// Most requests a client is followed for: later ones repeat the pattern.
 const MOST_REQUESTS_PER_CLIENT: u64 = 12;
 
@@ -288,7 +288,7 @@ mod tests {
             let clients = Clients { input_spread, output_spread: input_spread, ..clients(c, l, k) };
             let run = run(&clients, &OPEN);
             let n = run.requests.len();
-            assert_eq!(n, 6 * c as usize);
+            assert_eq!(n as u64, REQUESTS_PER_CLIENT * u64::from(c));
             let (input, output) =
                 (0..n).map(|i| lengths(&clients, i)).fold((0.0, 0.0), |(a, b), (l, k)| (a + l, b + k));
             assert_eq!(run.total[1], input);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::guard;
-use super::point::Point;
+use super::point::{Point, shapes};
 use super::solve::{Kind, Problem, Row, median};
 use super::{Fitted, Predictor, rows};
 
@@ -62,17 +62,11 @@ pub fn validate(
     chosen: &[usize],
     fitted: &Fitted,
 ) -> Option<CrossValidation> {
-    let key = |i: &usize| {
-        let shape = &points[*i].shape;
-        (shape.input_tokens.round() as u64, shape.output_tokens.round() as u64)
-    };
-    let mut shapes: Vec<(u64, u64)> = chosen.iter().map(key).collect();
-    shapes.sort_unstable();
-    shapes.dedup();
-    let by_shape = |n: usize| -> Vec<usize> { chosen.iter().filter(|i| key(i) == shapes[n]).copied().collect() };
+    let (shapes, of) = shapes(points);
+    let by_shape = |n: usize| -> Vec<usize> { chosen.iter().filter(|i| of[**i] == n).copied().collect() };
     let by_turn = |n: usize| -> Vec<usize> { chosen.iter().skip(n).step_by(FOLDS).copied().collect() };
-    if shapes.len() > 1 {
-        let parts: Vec<Vec<usize>> = (0..shapes.len()).map(by_shape).collect();
+    let parts: Vec<Vec<usize>> = (0..shapes.len()).map(by_shape).filter(|p| !p.is_empty()).collect();
+    if parts.len() > 1 {
         if let Some(done) = run(points, predictors, chosen, fitted, &parts, "one shape left out") {
             return Some(done);
         }

@@ -98,6 +98,25 @@ pub struct Point {
     pub target: Option<String>,
 }
 
+/// Mean lengths that differ by less than this are one shape: random prompts do not all have the same length.
+const SAME_SHAPE: f64 = 1.03;
+
+/// The shapes among the points in order of appearance, and which of them each point has.
+pub fn shapes(points: &[Point]) -> (Vec<Shape>, Vec<usize>) {
+    let near = |a: f64, b: f64| a < SAME_SHAPE * b && b < SAME_SHAPE * a;
+    let mut all: Vec<Shape> = Vec::new();
+    let of = points.iter().map(|p| {
+        let (l, k) = (p.shape.input_tokens, p.shape.output_tokens);
+        let known = all.iter().position(|s| near(s.input_tokens, l) && near(s.output_tokens, k));
+        known.unwrap_or_else(|| {
+            all.push(p.shape);
+            all.len() - 1
+        })
+    });
+    let of = of.collect();
+    (all, of)
+}
+
 impl Point {
     /// A closed-loop point with means only.
     pub fn closed(origin: Origin, concurrency: u32, shape: Shape, ttft_seconds: f64, itl_seconds: f64) -> Self {

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::super::{Limits, Parameters};
+use super::super::{Limits, Parameters, Shape};
 use super::check::{self, Warning};
 use super::cliff::{self, KvBounds};
 use super::cross::{self, CrossValidation, ErrorSummary};
-use super::point::{Latency, Load, Origin, Point};
+use super::point::{Latency, Load, Origin, Point, shapes};
 use super::predict::{NAMES, Predictor};
 use super::solve::LEAST_SPREAD;
 use super::{Fitted, Options, USUAL_BUDGET, parameters, rows, select};
@@ -88,6 +88,8 @@ pub struct Judged {
     pub load: Load,
     pub input_tokens: f64,
     pub output_tokens: f64,
+    /// Index into the shapes of the fit.
+    pub shape: usize,
     #[serde(rename = "use")]
     pub used: Use,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +126,8 @@ pub struct Fit {
     /// Relative standard deviation of a predicted time.
     pub relative_spread: f64,
     pub warnings: Vec<Warning>,
+    /// Shapes among the points; lengths within 3 % are one.
+    pub shapes: Vec<Shape>,
     pub points: Vec<Judged>,
 }
 
@@ -160,6 +164,8 @@ pub fn report(
         validity: &validity,
         kv: &kv,
     });
+    let (shapes, of) = shapes(points);
+    let judge = |i: usize| judged(&points[i], &predictors[i], uses[i], of[i], &theta);
     Fit {
         parameters: found,
         spread: spread(&fitted, &rows),
@@ -175,17 +181,19 @@ pub fn report(
         condition: fitted.sight.condition,
         relative_spread: (mean / MEAN_OF_DEVIATION).max(LEAST_SPREAD),
         warnings,
-        points: points.iter().zip(predictors).zip(uses).map(|((p, q), u)| judged(p, q, u, &theta)).collect(),
+        shapes,
+        points: (0..points.len()).map(judge).collect(),
     }
 }
 
-fn judged(point: &Point, predictor: &Predictor, used: Use, theta: &[f64; 5]) -> Judged {
+fn judged(point: &Point, predictor: &Predictor, used: Use, shape: usize, theta: &[f64; 5]) -> Judged {
     let means = predictor.means(theta);
     Judged {
         origin: point.origin.clone(),
         load: point.load,
         input_tokens: point.shape.input_tokens,
         output_tokens: point.shape.output_tokens,
+        shape,
         used,
         ttft: point.ttft,
         itl: point.itl,
