@@ -4,8 +4,8 @@
 //! [`policy`] (what the operator wants) and [`observe`] (what is going on) feed [`demand`] (what will
 //! come) and [`perf`] (what one replica can do); [`plan`] finds replicas and routes, [`safety`] decides
 //! what may be said, [`control`] runs the loop, [`serve`] answers HPA, KEDA and people. [`cluster`] is the
-//! daemon's own standing with kube-apiserver, [`simulate`] plays a fleet against the same code, and [`cli`]
-//! has one file per verb.
+//! daemon's own standing with kube-apiserver, [`simulate`] plays a fleet against the same code, [`plot`]
+//! draws, and [`cli`] has one file per verb.
 
 pub mod cli;
 pub mod cluster;
@@ -14,6 +14,7 @@ pub mod demand;
 pub mod observe;
 pub mod perf;
 pub mod plan;
+pub mod plot;
 pub mod policy;
 pub mod safety;
 pub mod serve;

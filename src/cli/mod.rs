@@ -6,6 +6,7 @@
 mod accuracy;
 mod demo;
 mod doctor;
+mod fit;
 mod kubernetes;
 mod manifests;
 mod plan;
@@ -75,6 +76,8 @@ enum Verb {
     Doctor(Box<doctor::DoctorArgs>),
     /// Print what to apply to a cluster: the daemon, its rights, an HPA or ScaledObject for every pool.
     Manifests(manifests::ManifestsArgs),
+    /// Fit a profile to measured points, and say how far it can be trusted.
+    Fit(Box<fit::FitArgs>),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// How far the performance model is from measured points; fits its constants.
@@ -130,6 +133,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Serve(args) => runtime()?.block_on(serve::run(*args)),
         Verb::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),
+        Verb::Fit(args) => fit::run(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Accuracy(args) => accuracy::run(&args),
         Verb::Completions { shell } => {

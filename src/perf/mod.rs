@@ -7,6 +7,7 @@
 pub mod accuracy;
 mod architecture;
 mod capacity;
+pub mod fit;
 mod hardware;
 mod iteration;
 mod log_fit;

@@ -9,7 +9,7 @@ mod load;
 mod names;
 mod node;
 mod problem;
-mod profile;
+pub mod profile;
 mod report;
 mod resolve;
 pub mod resolved;

@@ -100,6 +100,8 @@ pub struct Pool {
     pub evidence: Evidence,
     /// KV-cache capacity of one replica before the server reports its own, tokens.
     pub kv_tokens: f64,
+    /// Relative standard deviation of a predicted time, where a profile states it: what `evidence` allows for otherwise.
+    pub spread: Option<f64>,
     pub limits: Limits,
 }
 

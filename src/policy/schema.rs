@@ -1,6 +1,8 @@
 //! The policy as an operator writes it: Kubernetes-style documents, the same structs that a custom
 //! resource definition will carry. Nothing here is checked across fields; see `resolve`.
 
+mod performance;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::units::Duration;
 pub use crate::perf::NumberFormat;
+pub use performance::{EstimateSpec, ExpertsSpec, ParametersSpec, PerformanceSpec};
 
 /// `apiVersion` of every policy document.
 pub const API_VERSION: &str = "poolwright.dev/v1alpha1";
@@ -423,49 +426,6 @@ pub struct SeriesSpec {
     /// The whole label value must match this regular expression.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub matches: BTreeMap<String, String>,
-}
-
-/// What one replica can do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum PerformanceSpec {
-    /// Measured or fitted parameters of one iteration.
-    #[serde(rename = "parameters")]
-    Parameters(ParametersSpec),
-    /// A profile file: a path below the folder of the policy file.
-    #[serde(rename = "profile")]
-    Profile(String),
-    /// Estimated from data sheet and architecture.
-    #[serde(rename = "estimate")]
-    Estimate(EstimateSpec),
-}
-
-/// One iteration costs `alpha + beta x tokens computed + gamma x KV tokens read`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ParametersSpec {
-    /// Fixed time of an iteration.
-    pub alpha: Duration,
-    /// Time per token computed.
-    pub beta: Duration,
-    /// Time per KV token read.
-    pub gamma: Duration,
-    /// KV-cache capacity of one replica, tokens; the server's own report overrides it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kv_tokens: Option<u64>,
-}
-
-/// How the weights and the KV cache are stored.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct EstimateSpec {
-    /// Number format of the weights; as the checkpoint is stored when absent: what its configuration says, or the
-    /// end of the model's name (`-FP8`, `-AWQ`), or its publisher's format.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<NumberFormat>,
-    /// Number format of the KV cache; as the checkpoint wants it when absent, mostly `bf16`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kv_cache: Option<NumberFormat>,
 }
 
 /// Limits the server was started with; the engine's own defaults when absent.

@@ -8,6 +8,9 @@ mod decide; // the pure function: repeats, holds, keeps limits, survives nonsens
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod doctor_judge; // the check-up's judgement: each fault alone, with what to do
 mod fake_kube; // a kube-apiserver for tests
+mod fit_formats; // benchmark files of every tool: what is read, what is refused with which line
+mod fit_program; // `fit` as a program: table, profile, picture, exit codes
+mod fit_vllm; // a profile of a real vLLM predicts runs that it has not seen
 mod house; // rules of the house that a compiler does not check
 mod manifests_arguments; // the Deployment's arguments against the program's own parser
 mod manifests_files; // the folder manifests/: what the verb prints

@@ -40,6 +40,7 @@ pub fn pool(name: &str) -> Pool {
         parameters: Parameters::uniform(0.01, 1e-5, 1e-8),
         evidence: Evidence::Curve,
         kv_tokens: 1e5,
+        spread: None,
         limits: Limits::default(),
     }
 }

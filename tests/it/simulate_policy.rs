@@ -88,6 +88,7 @@ fn pool(name: &str, accelerator: usize, size: u32, startup: f64, min: u32, figur
         parameters: figures,
         evidence: Evidence::Curve,
         kv_tokens: kv,
+        spread: None,
         limits: Limits::default(),
     }
 }

@@ -3,15 +3,25 @@
 use super::pool::ModelContext;
 use crate::perf::{Architecture, DataSheet, Estimate, Evidence, Parameters, estimate};
 use crate::policy::document::{Report, profile_path};
-use crate::policy::profile::profile;
-use crate::policy::schema::{EstimateSpec, NumberFormat, ParametersSpec, PerformanceSpec, PoolSpec};
+use crate::policy::profile::{self, profile};
+use crate::policy::schema::{EstimateSpec, LimitsSpec, NumberFormat, ParametersSpec, PerformanceSpec, PoolSpec};
 
 /// What one replica can do.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Figures {
     pub parameters: Parameters,
     pub evidence: Evidence,
     pub kv_tokens: f64,
+    /// Relative standard deviation of a predicted time, where a profile states it.
+    pub spread: Option<f64>,
+    /// Limits of the server that a profile was measured on.
+    pub limits: LimitsSpec,
+}
+
+impl Figures {
+    fn new(parameters: Parameters, evidence: Evidence, kv_tokens: f64) -> Self {
+        Self { parameters, evidence, kv_tokens, spread: None, limits: LimitsSpec::default() }
+    }
 }
 
 /// `None` after a problem was reported, or when the accelerator or the architecture has one of its own.
@@ -32,7 +42,8 @@ pub fn resolve(
         Some(PerformanceSpec::Profile(file)) => {
             let path = format!("{path}.profile");
             let given = read_profile(model, &path, file, report)?;
-            measured(model, &path, spec, &given, sheet, report)
+            let figures = measured(model, &path, spec, &given.parameters, sheet, report)?;
+            Some(Figures { spread: given.spread, limits: given.limits, ..figures })
         }
     }
 }
@@ -56,9 +67,7 @@ fn estimated(
     let weights = formats.weights.unwrap_or_else(|| architecture.stored_format());
     let kv_cache = formats.kv_cache.unwrap_or(architecture.kv_format);
     match estimate(sheet?, architecture, spec.accelerators_per_replica, weights, kv_cache) {
-        Ok(Estimate { parameters, kv_tokens }) => {
-            Some(Figures { parameters, evidence: Evidence::OutsideIn, kv_tokens })
-        }
+        Ok(Estimate { parameters, kv_tokens }) => Some(Figures::new(parameters, Evidence::OutsideIn, kv_tokens)),
         Err(error) => {
             let smaller = match weights {
                 NumberFormat::Bf16 => {
@@ -82,7 +91,7 @@ fn measured(
     report: &mut Report,
 ) -> Option<Figures> {
     let place = model.place;
-    let parameters = Parameters::uniform(given.alpha.seconds(), given.beta.seconds(), given.gamma.seconds());
+    let parameters = given.parameters();
     if !parameters.is_usable() {
         let hint = "alpha, beta and gamma must not all be zero";
         report.add(place, path, "an iteration would take no time", Some(hint.to_owned()));
@@ -94,7 +103,7 @@ fn measured(
         None => kv_estimate(sheet?, model.architecture?.as_ref(), spec.accelerators_per_replica),
     };
     match kv_tokens {
-        Ok(kv_tokens) => Some(Figures { parameters, evidence: Evidence::Curve, kv_tokens }),
+        Ok(kv_tokens) => Some(Figures::new(parameters, Evidence::Curve, kv_tokens)),
         Err(why) => {
             let hint = "give the number that the server prints at its start, for example 406000";
             if path.ends_with(".profile") {
@@ -117,7 +126,7 @@ fn kv_estimate(sheet: &DataSheet, architecture: Option<&Architecture>, accelerat
         .ok_or_else(|| "is missing and cannot be estimated: the weights do not fit".to_owned())
 }
 
-fn read_profile(model: &ModelContext, path: &str, file: &str, report: &mut Report) -> Option<ParametersSpec> {
+fn read_profile(model: &ModelContext, path: &str, file: &str, report: &mut Report) -> Option<profile::Figures> {
     let place = model.place;
     let name = match profile_path(&place.file, file) {
         Ok(name) => name,

@@ -45,13 +45,13 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
     let at = |key: &str| format!("{here}.{key}");
     let before = report.problems.len();
     check_alone(place, &here, spec, report);
-    let limits = limits(place, &here, &spec.limits, report);
     let target = target(place, &here, &spec.name, spec.target.as_ref(), report);
     let selector = series::selector(model, &here, spec.series.as_ref(), &target, report);
     let accelerator = model.fleet.accelerator(&spec.accelerator, place, &at("accelerator"), report);
     let resolved = accelerator.and_then(|i| model.fleet.accelerators[i].1.as_ref());
     let max = accelerator.and_then(|i| bounds(place, &here, spec, model.fleet.stock(i)?, report));
     let figures = performance::resolve(model, &here, spec, resolved.map(|a| &a.sheet), report);
+    let limits = limits(place, &here, &spec.limits, figures.as_ref().map(|f| &f.limits), report);
 
     let is_sound = |paths: &[&str]| paths.iter().all(|p| place.is_sound(p));
     let identified = is_sound(&["metadata.namespace", &at("name"), &at("target")]);
@@ -59,7 +59,7 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
     let is_whole = report.problems.len() == before && place.is_sound(&here) && place.is_sound("metadata.namespace");
     let measured = is_sound(&[&at("performance"), &at("acceleratorsPerReplica"), &at("limits"), &at("accelerator")]);
     let pool = || {
-        let performance::Figures { parameters, evidence, kv_tokens } = figures?;
+        let performance::Figures { parameters, evidence, kv_tokens, spread, .. } = figures.clone()?;
         Some(Pool {
             namespace: model.namespace.to_owned(),
             name: spec.name.clone(),
@@ -79,6 +79,7 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
             parameters,
             evidence,
             kv_tokens,
+            spread,
             limits,
         })
     };
@@ -164,11 +165,13 @@ fn bounds(place: &Place, here: &str, spec: &PoolSpec, stock: u32, report: &mut R
     Some(spec.max.map_or(fitting, |max| max.min(fitting)))
 }
 
-fn limits(place: &Place, here: &str, spec: &LimitsSpec, report: &mut Report) -> Limits {
+/// Limits as given, else as a profile was measured with, else the engine's own.
+fn limits(place: &Place, here: &str, spec: &LimitsSpec, profiled: Option<&LimitsSpec>, report: &mut Report) -> Limits {
     let default = Limits::default();
+    let pick = |of: fn(&LimitsSpec) -> Option<u32>, default| of(spec).or(profiled.and_then(of)).unwrap_or(default);
     let limits = Limits {
-        max_num_seqs: spec.max_num_seqs.unwrap_or(default.max_num_seqs),
-        max_num_batched_tokens: spec.max_num_batched_tokens.unwrap_or(default.max_num_batched_tokens),
+        max_num_seqs: pick(|l| l.max_num_seqs, default.max_num_seqs),
+        max_num_batched_tokens: pick(|l| l.max_num_batched_tokens, default.max_num_batched_tokens),
     };
     if limits.max_num_batched_tokens < limits.max_num_seqs {
         let message = format!(
