@@ -3,6 +3,7 @@
 //! This room turns what was typed into calls of the other rooms and their answers into text. It owns no
 //! rule of its own: every number it prints comes from a decision or a summary.
 
+mod capacity;
 mod demo;
 mod doctor;
 mod kubernetes;
@@ -74,6 +75,8 @@ enum Verb {
     Doctor(Box<doctor::DoctorArgs>),
     /// Print what to apply to a cluster: the daemon, its rights, an HPA or ScaledObject for every pool.
     Manifests(manifests::ManifestsArgs),
+    /// Print what one replica carries: requests per second by shape and latency target, and what binds.
+    Capacity(Box<capacity::CapacityArgs>),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// Print a completion script for a shell.
@@ -127,6 +130,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Serve(args) => runtime()?.block_on(serve::run(*args)),
         Verb::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),
+        Verb::Capacity(args) => capacity::run(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Completions { shell } => {
             let mut script = vec![];

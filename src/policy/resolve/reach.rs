@@ -82,6 +82,7 @@ fn least<'p>(model: &ModelDraft, pool: &'p PoolDraft) -> Option<Least<'p>> {
     Some(Least {
         pool: &pool.name,
         ttft_seconds: benefit * (chunks * alpha + per_prompt_token * input),
-        itl_seconds: benefit * (alpha + p.decode_seconds_per_token + p.gamma_seconds_per_token * (input + output / 2.0)),
+        itl_seconds: benefit
+            * (alpha + p.decode_seconds_per_token + p.gamma_seconds_per_token * (input + output / 2.0)),
     })
 }

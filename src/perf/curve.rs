@@ -1,0 +1,265 @@
+//! One replica and one shape over all rates: latencies at a rate, and the largest rate within targets.
+//!
+//! A curve holds the latencies at fixed loads; every target is answered from the same curve, so three latency tiers
+//! cost little more than one. The rate is looked for between the last load that meets the target and the first that
+//! misses it, so that a dip of the formulas beyond a miss never raises a capacity.
+
+use statrs::distribution::{ContinuousCDF, Normal};
+
+use super::capacity::{Capacity, Limit, Replica, Target};
+use super::latency::{Moments, Quantiles, Room, Stage, Traffic, Work, growing_skew, mean_answer_held};
+use super::{Limits, Shape};
+
+/// Loads at which a curve is computed, shares of the full rate. The last one is the highest that is planned when no
+/// latency is promised.
+const LOADS: [f64; 8] = [1e-3, 0.2, 0.4, 0.58, 0.73, 0.84, 0.91, 0.95];
+/// Loads whose latencies bound those of higher ones: a median can fall while the tail behind it grows.
+const FINE_LOADS: [f64; 24] = [
+    0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.055, 0.07, 0.09, 0.12, 0.15, 0.2, 0.26, 0.33, 0.4, 0.48, 0.56, 0.64,
+    0.72, 0.8, 0.87, 0.93, 0.97,
+];
+/// Parts of the stretch between two of them, which are looked at too.
+const IN_CELL: u32 = 4;
+/// Relative precision of a capacity.
+const PRECISION: f64 = 1e-4;
+/// Most steps of the search between two loads.
+const STEPS: usize = 24;
+
+/// Latencies of one replica for requests of one shape, by rate.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    stage: Stage,
+    full_rate: f64,
+    /// What bounds the requests in execution.
+    places: Limit,
+    /// Share of a rate that is kept in reserve.
+    spread: f64,
+    /// KV memory that a request in execution holds on average, share of all.
+    kv_each: f64,
+    grid: [Option<Moments>; LOADS.len()],
+    /// The same replica with ample memory, where memory is what bounds the requests in execution: more of them would
+    /// run and slow each other down. A plan has to hold there too, or a larger memory could mean a smaller capacity.
+    ample: Option<Stage>,
+}
+
+/// Share of the KV memory that running requests fill on average when no more are admitted. Engines admit a prompt
+/// when it fits now; the more an answer adds to it, the more memory is taken from those that came last and their
+/// work is done twice.
+fn kv_fill(shape: &Shape) -> f64 {
+    let answer = shape.output_tokens.max(1.0);
+    0.93 - 0.3 * answer / (shape.input_tokens.max(1.0) + answer)
+}
+
+/// Every running request needs a token of each iteration's budget.
+fn most_sequences(limits: &Limits) -> f64 {
+    f64::from(limits.max_num_seqs.min(limits.max_num_batched_tokens).max(1))
+}
+
+/// Room for requests in execution, and whether memory or the server's limit bounds it. A prompt is let in when it
+/// fits into what is free, so that half of one lies idle on average.
+fn room(limits: &Limits, kv_tokens: f64, shape: &Shape, output_cv: f64) -> (Room, Limit) {
+    let input = shape.input_tokens.max(1.0);
+    let held = input + mean_answer_held(shape.output_tokens.max(1.0), output_cv);
+    let by_memory = ((kv_tokens - 0.5 * input) / held).max(1.0);
+    let sustained = (kv_fill(shape) * kv_tokens / held).max(1.0);
+    let by_sequences = most_sequences(limits);
+    let limit = if sustained < by_sequences { Limit::KvMemory } else { Limit::MaxSequences };
+    let budget = f64::from(limits.max_num_batched_tokens.max(1));
+    (Room { places: by_memory.min(by_sequences), sustained: sustained.min(by_sequences), budget }, limit)
+}
+
+impl Curve {
+    /// The curve of `replica` for requests of `shape`; `None` when no such request fits or the figures are unusable.
+    pub fn new(replica: &Replica, shape: &Shape, traffic: &Traffic) -> Option<Self> {
+        Self::of(replica, shape, traffic, Work::Both)
+    }
+
+    /// The same for a replica that does only a part of the work.
+    pub(super) fn of(replica: &Replica, shape: &Shape, traffic: &Traffic, work: Work) -> Option<Self> {
+        let finite = [shape.input_tokens, shape.output_tokens, replica.kv_tokens, replica.prefix_hit_ratio];
+        let answer = if work == Work::Prompt { 1.0 } else { shape.output_tokens.max(1.0) };
+        let shape = Shape { output_tokens: answer, ..*shape };
+        if !replica.parameters.is_usable()
+            || finite.iter().any(|v| !v.is_finite())
+            || replica.kv_tokens < shape.input_tokens.max(1.0) + answer
+        {
+            return None;
+        }
+        let traffic = traffic.bounded();
+        let (room, limit) = room(&replica.limits, replica.kv_tokens, &shape, traffic.output_cv);
+        let stage = Stage::new(&replica.parameters, &shape, &traffic, replica.prefix_hit_ratio, &room, work);
+        let full_rate = stage.full_rate();
+        let held = shape.input_tokens.max(1.0) + mean_answer_held(answer, traffic.output_cv);
+        let by_sequences = most_sequences(&replica.limits);
+        let ample = (room.places < by_sequences).then(|| {
+            let room = Room { places: by_sequences, sustained: by_sequences, ..room };
+            Stage::new(&replica.parameters, &shape, &traffic, replica.prefix_hit_ratio, &room, work)
+        });
+        Some(Self {
+            stage,
+            full_rate,
+            places: limit,
+            spread: replica.spread.clamp(0.0, 0.9),
+            kv_each: held / replica.kv_tokens,
+            grid: LOADS.map(|load| stage.moments(load * full_rate)),
+            ample,
+        })
+    }
+
+    /// Rate that fills the replica, requests per second.
+    pub fn full_rate(&self) -> f64 {
+        self.full_rate
+    }
+
+    /// Mean share of the KV memory in use at `rate`, 0..1; `None` when the replica cannot keep up.
+    pub fn kv_use(&self, rate: f64) -> Option<f64> {
+        self.moments(rate).map(|m| (m.batch * self.kv_each).min(1.0))
+    }
+
+    /// What requests see at `rate` requests per second; `None` when the replica cannot keep up.
+    pub fn moments(&self, rate: f64) -> Option<Moments> {
+        self.stage.moments(rate.max(LOADS[0] * 1e-3 * self.full_rate))
+    }
+
+    /// Latencies at `quantile` (0..1) of the requests at `rate` requests per second, at least those of any lower
+    /// rate of the curve; `None` when the replica cannot keep up.
+    pub fn latencies(&self, rate: f64, quantile: f64) -> Option<Quantiles> {
+        let quantile = bounded(quantile);
+        let z = z(quantile);
+        let load = rate / self.full_rate;
+        let mut most = self.moments(rate)?.quantiles(quantile, z);
+        let cell = FINE_LOADS.partition_point(|fine| *fine < load);
+        let next = FINE_LOADS.get(cell).copied().unwrap_or(1.0);
+        let last = if cell == 0 { 0.0 } else { FINE_LOADS[cell - 1] };
+        let within = (1..IN_CELL).map(|i| last + (next - last) * f64::from(i) / f64::from(IN_CELL));
+        for lower in FINE_LOADS[..cell].iter().copied().chain(within.filter(|l| *l < load)) {
+            let Some(q) = self.moments(lower * self.full_rate).map(|m| m.quantiles(quantile, z)) else { continue };
+            most.ttft_seconds = most.ttft_seconds.max(q.ttft_seconds);
+            most.itl_seconds = most.itl_seconds.max(q.itl_seconds);
+        }
+        Some(most)
+    }
+
+    /// Capacity within `target`.
+    pub fn capacity(&self, target: &Target) -> Capacity {
+        let quantile = bounded(target.quantile);
+        let goal = Goal { target, tail: 1.0 - quantile, skew: growing_skew(z(quantile)) };
+        let rate = |i: usize| LOADS[i] * self.full_rate;
+        let excess = |i: usize| goal.excess(self.grid[i].as_ref());
+        let first_miss = (0..LOADS.len()).find(|i| excess(*i) > 0.0);
+        if first_miss == Some(0) {
+            return self.infeasible(target);
+        }
+        let (mut largest, mut limit) = match first_miss {
+            None => (rate(LOADS.len() - 1), Limit::Throughput),
+            Some(i) => {
+                let ends = [(rate(i - 1), excess(i - 1)), (rate(i), excess(i))];
+                let (fits, misses) = crossing(ends, |r| goal.excess(self.stage.moments(r).as_ref()));
+                (fits, self.limit(&self.stage, misses, &goal))
+            }
+        };
+        if let Some(ample) = &self.ample {
+            let there = |r: f64| goal.excess(ample.moments(r).as_ref());
+            let (least, most) = (there(rate(0)), there(largest));
+            if least > 0.0 {
+                return self.infeasible(target);
+            }
+            if most > 0.0 {
+                let (fits, misses) = crossing([(rate(0), least), (largest, most)], there);
+                (largest, limit) = (fits, self.limit(ample, misses, &goal));
+            }
+        }
+        self.planned(largest, target, limit)
+    }
+
+    /// What stops `stage` at a rate that misses the goal.
+    fn limit(&self, stage: &Stage, rate: f64, goal: &Goal<'_>) -> Limit {
+        let Some(m) = stage.moments(rate) else { return self.places };
+        if m.itl_above(goal.target.itl_seconds, goal.skew) > goal.tail {
+            Limit::Itl
+        } else if m.ttft_above_with_place(goal.target.ttft_seconds, goal.skew) > goal.tail {
+            Limit::Ttft
+        } else {
+            self.places
+        }
+    }
+
+    fn planned(&self, largest: f64, target: &Target, limit: Limit) -> Capacity {
+        let rate = largest * (1.0 - self.spread);
+        let quantile = bounded(target.quantile);
+        let planned = self.moments(rate).map(|m| m.quantiles(quantile, z(quantile)));
+        let or_infinite = |value: Option<f64>| value.unwrap_or(f64::INFINITY);
+        Capacity {
+            rate,
+            limit,
+            ttft_seconds: or_infinite(planned.map(|q| q.ttft_seconds)),
+            itl_seconds: or_infinite(planned.map(|q| q.itl_seconds)),
+            batch: planned.map_or(0.0, |q| q.batch),
+        }
+    }
+
+    fn infeasible(&self, target: &Target) -> Capacity {
+        let quantile = bounded(target.quantile);
+        match self.grid[0].map(|m| m.quantiles(quantile, z(quantile))) {
+            Some(q) => Capacity::infeasible(q.ttft_seconds, q.itl_seconds),
+            None => Capacity::infeasible(f64::INFINITY, f64::INFINITY),
+        }
+    }
+}
+
+/// Where `excess` crosses zero between two (rate, excess), of which the first is not above it and the second is: a
+/// rate that fits and one just beyond. False position with the Illinois rule.
+fn crossing(ends: [(f64, f64); 2], excess: impl Fn(f64) -> f64) -> (f64, f64) {
+    let [(mut low, mut below), (mut high, mut beyond)] = ends;
+    let mut last = 0;
+    for step in 0..STEPS {
+        if high - low <= PRECISION * high {
+            break;
+        }
+        let part = if step % 4 == 3 { 0.5 } else { (below / (below - beyond)).clamp(0.02, 0.98) };
+        let rate = low + part * (high - low);
+        let value = excess(rate);
+        if value <= 0.0 {
+            (low, below) = (rate, value.min(-f64::MIN_POSITIVE));
+            beyond *= if last == -1 { 0.5 } else { 1.0 };
+            last = -1;
+        } else {
+            (high, beyond) = (rate, value);
+            below *= if last == 1 { 0.5 } else { 1.0 };
+            last = 1;
+        }
+    }
+    (low, high)
+}
+
+/// Excess of a replica that cannot keep up.
+const MOST_EXCESS: f64 = 10.0;
+
+struct Goal<'t> {
+    target: &'t Target,
+    /// Share of the requests that may miss it.
+    tail: f64,
+    skew: f64,
+}
+
+impl Goal<'_> {
+    /// Positive when too many requests miss a target: logarithm of how many times too many.
+    fn excess(&self, moments: Option<&Moments>) -> f64 {
+        let Some(m) = moments else { return MOST_EXCESS };
+        let ttft =
+            if self.target.ttft_seconds.is_finite() { m.ttft_above(self.target.ttft_seconds, self.skew) } else { 0.0 };
+        let itl =
+            if self.target.itl_seconds.is_finite() { m.itl_above(self.target.itl_seconds, self.skew) } else { 0.0 };
+        (ttft.max(itl) / self.tail).max(1e-6).ln().min(MOST_EXCESS)
+    }
+}
+
+/// A quantile that the formulas can answer.
+fn bounded(quantile: f64) -> f64 {
+    if quantile.is_nan() { 0.5 } else { quantile.clamp(0.01, 0.999_999) }
+}
+
+/// Standard normal quantile.
+fn z(quantile: f64) -> f64 {
+    Normal::standard().inverse_cdf(quantile)
+}
