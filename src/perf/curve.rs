@@ -1,8 +1,7 @@
 //! One replica and one shape over all rates: latencies at a rate, and the largest rate within targets.
 //!
 //! A curve holds the latencies at fixed loads; every target is answered from the same curve, so three latency tiers
-//! cost little more than one. The rate is looked for between the last load that meets the target and the first that
-//! misses it, so that a dip of the formulas beyond a miss never raises a capacity.
+//! cost little more than one.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -13,15 +12,13 @@ use super::{Limits, Shape};
 /// Loads at which a curve is computed, shares of the full rate. The last one is the highest that is planned when no
 /// latency is promised.
 const LOADS: [f64; 8] = [1e-3, 0.2, 0.4, 0.58, 0.73, 0.84, 0.91, 0.95];
-/// Loads whose latencies bound those of higher ones: a median can fall while the tail behind it grows.
-const FINE_LOADS: [f64; 24] = [
-    0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.055, 0.07, 0.09, 0.12, 0.15, 0.2, 0.26, 0.33, 0.4, 0.48, 0.56, 0.64,
-    0.72, 0.8, 0.87, 0.93, 0.97,
+/// Loads whose latencies bound those of lower and higher ones: a median can fall while the tail behind it grows.
+const FINE_LOADS: [f64; 28] = [
+    0.002, 0.004, 0.007, 0.012, 0.02, 0.03, 0.045, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.36, 0.42, 0.48,
+    0.55, 0.62, 0.69, 0.76, 0.82, 0.87, 0.91, 0.94, 0.965, 0.985,
 ];
-/// Parts of the stretch between two of them, which are looked at too.
-const IN_CELL: u32 = 4;
 /// Relative precision of a capacity.
-const PRECISION: f64 = 1e-4;
+const PRECISION: f64 = 3e-4;
 /// Most steps of the search between two loads.
 const STEPS: usize = 24;
 
@@ -56,16 +53,25 @@ fn most_sequences(limits: &Limits) -> f64 {
 }
 
 /// Room for requests in execution, and whether memory or the server's limit bounds it. A prompt is let in when it
-/// fits into what is free, so that half of one lies idle on average.
-fn room(limits: &Limits, kv_tokens: f64, shape: &Shape, output_cv: f64) -> (Room, Limit) {
+/// fits into what is free, so that half of one lies idle on average; requests of different size fill the memory
+/// unevenly.
+fn room(limits: &Limits, kv_tokens: f64, shape: &Shape, traffic: &Traffic) -> (Room, Limit) {
     let input = shape.input_tokens.max(1.0);
-    let held = input + mean_answer_held(shape.output_tokens.max(1.0), output_cv);
-    let by_memory = ((kv_tokens - 0.5 * input) / held).max(1.0);
+    let answer = mean_answer_held(shape.output_tokens.max(1.0), traffic.output_cv);
+    let held = input + answer;
+    let lengths = traffic.input_cv * traffic.input_cv;
+    let spread = input * input * lengths + answer * answer * (1.0 / 3.0 + traffic.output_cv * traffic.output_cv);
+    let by_memory = ((kv_tokens - 0.5 * input * (1.0 + lengths)) / held).max(1.0);
     let sustained = (kv_fill(shape) * kv_tokens / held).max(1.0);
     let by_sequences = most_sequences(limits);
     let limit = if sustained < by_sequences { Limit::KvMemory } else { Limit::MaxSequences };
-    let budget = f64::from(limits.max_num_batched_tokens.max(1));
-    (Room { places: by_memory.min(by_sequences), sustained: sustained.min(by_sequences), budget }, limit)
+    let room = Room {
+        places: by_memory.min(by_sequences),
+        sustained: sustained.min(by_sequences),
+        crowding: if by_memory < by_sequences { 1.0 + spread / (held * held) } else { 1.0 },
+        budget: f64::from(limits.max_num_batched_tokens.max(1)),
+    };
+    (room, limit)
 }
 
 impl Curve {
@@ -86,13 +92,13 @@ impl Curve {
             return None;
         }
         let traffic = traffic.bounded();
-        let (room, limit) = room(&replica.limits, replica.kv_tokens, &shape, traffic.output_cv);
+        let (room, limit) = room(&replica.limits, replica.kv_tokens, &shape, &traffic);
         let stage = Stage::new(&replica.parameters, &shape, &traffic, replica.prefix_hit_ratio, &room, work);
         let full_rate = stage.full_rate();
         let held = shape.input_tokens.max(1.0) + mean_answer_held(answer, traffic.output_cv);
         let by_sequences = most_sequences(&replica.limits);
         let ample = (room.places < by_sequences).then(|| {
-            let room = Room { places: by_sequences, sustained: by_sequences, ..room };
+            let room = Room { places: by_sequences, sustained: by_sequences, crowding: 1.0, ..room };
             Stage::new(&replica.parameters, &shape, &traffic, replica.prefix_hit_ratio, &room, work)
         });
         Some(Self {
@@ -121,23 +127,23 @@ impl Curve {
         self.stage.moments(rate.max(LOADS[0] * 1e-3 * self.full_rate))
     }
 
-    /// Latencies at `quantile` (0..1) of the requests at `rate` requests per second, at least those of any lower
-    /// rate of the curve; `None` when the replica cannot keep up.
+    /// Latencies at `quantile` (0..1) of the requests at `rate` requests per second, no less than at the loads looked
+    /// at below it and no more than at the next one above; `None` when the replica cannot keep up.
     pub fn latencies(&self, rate: f64, quantile: f64) -> Option<Quantiles> {
         let quantile = bounded(quantile);
         let z = z(quantile);
-        let load = rate / self.full_rate;
-        let mut most = self.moments(rate)?.quantiles(quantile, z);
-        let cell = FINE_LOADS.partition_point(|fine| *fine < load);
-        let next = FINE_LOADS.get(cell).copied().unwrap_or(1.0);
-        let last = if cell == 0 { 0.0 } else { FINE_LOADS[cell - 1] };
-        let within = (1..IN_CELL).map(|i| last + (next - last) * f64::from(i) / f64::from(IN_CELL));
-        for lower in FINE_LOADS[..cell].iter().copied().chain(within.filter(|l| *l < load)) {
-            let Some(q) = self.moments(lower * self.full_rate).map(|m| m.quantiles(quantile, z)) else { continue };
-            most.ttft_seconds = most.ttft_seconds.max(q.ttft_seconds);
-            most.itl_seconds = most.itl_seconds.max(q.itl_seconds);
+        let mut found = self.moments(rate)?.quantiles(quantile, z);
+        let at = |load: f64| self.moments(load * self.full_rate).map(|m| m.quantiles(quantile, z));
+        let next = FINE_LOADS.partition_point(|fine| *fine < rate / self.full_rate);
+        let below: Vec<Quantiles> = FINE_LOADS[..next].iter().filter_map(|load| at(*load)).collect();
+        let above = FINE_LOADS.get(next).and_then(|load| at(*load));
+        for latency in [(|q| &mut q.ttft_seconds) as fn(&mut Quantiles) -> &mut f64, |q| &mut q.itl_seconds] {
+            let value = |mut q: Quantiles| *latency(&mut q);
+            let least = below.iter().map(|q| value(*q)).fold(0.0, f64::max);
+            let most = above.map_or(f64::INFINITY, value).max(least);
+            *latency(&mut found) = value(found).clamp(least, most);
         }
-        Some(most)
+        Some(found)
     }
 
     /// Capacity within `target`.
@@ -146,7 +152,9 @@ impl Curve {
         let goal = Goal { target, tail: 1.0 - quantile, skew: growing_skew(z(quantile)) };
         let rate = |i: usize| LOADS[i] * self.full_rate;
         let excess = |i: usize| goal.excess(self.grid[i].as_ref());
-        let first_miss = (0..LOADS.len()).find(|i| excess(*i) > 0.0);
+        // Latencies grow with the load, so the first load that misses the goal is found by halving.
+        let loads: [usize; LOADS.len()] = std::array::from_fn(|i| i);
+        let first_miss = Some(loads.partition_point(|i| excess(*i) <= 0.0)).filter(|i| *i < LOADS.len());
         if first_miss == Some(0) {
             return self.infeasible(target);
         }

@@ -22,7 +22,7 @@ pub(super) struct Places {
 }
 
 /// Standard deviations around the mean within which states are counted.
-const WIDTH: f64 = 6.0;
+const WIDTH: f64 = 5.0;
 
 /// Time in execution as a line over the number of requests there: `fixed + each x requests`, seconds.
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ impl Stage {
         let index = self.traffic.index_over(rate * self.residence(fluid) / slack);
         let bursts = 1.0 + (index - 1.0) * (0.5 + 0.5 / (1.0 + cv2));
         let stops = (1.0 - busy).powf(-self.prompt / self.work.max(f64::MIN_POSITIVE));
-        let unit = (bursts * stops).clamp(0.1, self.places);
+        let unit = (bursts * stops * self.crowding).clamp(0.1, self.places);
         let slope = self.residence(fluid + 0.5) - self.residence(fluid - 0.5);
         let line = Line { fixed: self.residence(fluid) - slope * fluid + carried, each: slope.max(0.0) };
         let width = WIDTH * (unit * (fluid + 1.0) / slack).sqrt() + 4.0 * unit + carried * rate;

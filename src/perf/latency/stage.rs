@@ -21,6 +21,8 @@ pub struct Room {
     pub places: f64,
     /// Requests in execution on average when more wait: fewer where memory is taken back from running requests.
     pub sustained: f64,
+    /// How much more the taken part of the room varies than the number of requests: 1 when all take the same.
+    pub crowding: f64,
     /// Token budget of one iteration.
     pub budget: f64,
 }
@@ -38,6 +40,7 @@ pub struct Stage {
     pub(super) budget: f64,
     pub(super) places: f64,
     sustained: f64,
+    pub(super) crowding: f64,
     /// Time of one prompt without the fixed time of its iterations, seconds.
     pub(super) prompt: f64,
     /// Time of one decoded token of a request in the middle of its answer, seconds.
@@ -82,6 +85,7 @@ impl Stage {
             budget,
             places,
             sustained: room.sustained.clamp(1.0, places),
+            crowding: room.crowding.max(1.0),
             prompt,
             token: if gaps > 0.0 { token } else { 0.0 },
             work: prompt + gaps * token,
