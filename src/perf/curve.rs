@@ -3,6 +3,8 @@
 //! A curve holds the latencies at fixed loads; every target is answered from the same curve, so three latency tiers
 //! cost little more than one.
 
+use std::sync::OnceLock;
+
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::capacity::{Capacity, Limit, Replica, Target};
@@ -33,7 +35,7 @@ pub struct Curve {
     spread: f64,
     /// KV memory that a request in execution holds on average, share of all.
     kv_each: f64,
-    grid: [Option<Moments>; LOADS.len()],
+    grid: [OnceLock<Option<Moments>>; LOADS.len()],
     /// The same replica with ample memory, where memory is what bounds the requests in execution: more of them would
     /// run and slow each other down. A plan has to hold there too, or a larger memory could mean a smaller capacity.
     ample: Option<Stage>,
@@ -107,7 +109,7 @@ impl Curve {
             places: limit,
             spread: replica.spread.clamp(0.0, 0.9),
             kv_each: held / replica.kv_tokens,
-            grid: LOADS.map(|load| stage.moments(load * full_rate)),
+            grid: Default::default(),
             ample,
         })
     }
@@ -151,7 +153,7 @@ impl Curve {
         let quantile = bounded(target.quantile);
         let goal = Goal { target, tail: 1.0 - quantile, skew: growing_skew(z(quantile)) };
         let rate = |i: usize| LOADS[i] * self.full_rate;
-        let excess = |i: usize| goal.excess(self.grid[i].as_ref());
+        let excess = |i: usize| goal.excess(self.at(i).as_ref());
         // Latencies grow with the load, so the first load that misses the goal is found by halving.
         let loads: [usize; LOADS.len()] = std::array::from_fn(|i| i);
         let first_miss = Some(loads.partition_point(|i| excess(*i) <= 0.0)).filter(|i| *i < LOADS.len());
@@ -168,16 +170,22 @@ impl Curve {
         };
         if let Some(ample) = &self.ample {
             let there = |r: f64| goal.excess(ample.moments(r).as_ref());
-            let (least, most) = (there(rate(0)), there(largest));
-            if least > 0.0 {
-                return self.infeasible(target);
-            }
+            let most = there(largest);
             if most > 0.0 {
+                let least = there(rate(0));
+                if least > 0.0 {
+                    return self.infeasible(target);
+                }
                 let (fits, misses) = crossing([(rate(0), least), (largest, most)], there);
                 (largest, limit) = (fits, self.limit(ample, misses, &goal));
             }
         }
         self.planned(largest, target, limit)
+    }
+
+    /// What requests see at one of the fixed loads.
+    fn at(&self, load: usize) -> &Option<Moments> {
+        self.grid[load].get_or_init(|| self.stage.moments(LOADS[load] * self.full_rate))
     }
 
     /// What stops `stage` at a rate that misses the goal.
@@ -208,7 +216,7 @@ impl Curve {
 
     fn infeasible(&self, target: &Target) -> Capacity {
         let quantile = bounded(target.quantile);
-        match self.grid[0].map(|m| m.quantiles(quantile, z(quantile))) {
+        match self.at(0).map(|m| m.quantiles(quantile, z(quantile))) {
             Some(q) => Capacity::infeasible(q.ttft_seconds, q.itl_seconds),
             None => Capacity::infeasible(f64::INFINITY, f64::INFINITY),
         }

@@ -72,7 +72,7 @@ fn normal_tail(z: f64) -> f64 {
 }
 
 /// Relative precision of the quantile of a mixture, and most steps towards it.
-const PRECISION: f64 = 1e-5;
+const PRECISION: f64 = 1e-4;
 const STEPS: usize = 40;
 /// Parts less probable than this share of the tail do not count in the search's first bracket.
 const SMALLEST: f64 = 1e-3;
@@ -147,8 +147,8 @@ mod tests {
         let at = |q| quantile(&[usual, rare], q, z(q));
         assert!(at(0.5) < 1.1 && at(0.95) < 1.3, "{} {}", at(0.5), at(0.95));
         // P(above) = 0.01 of all is a third of the rare part.
-        assert!((rare.above(at(0.99), 1.0) - 1.0 / 3.0).abs() < 1e-3, "{}", at(0.99));
-        assert!((above(&[usual, rare], at(0.99), 1.0) - 0.01).abs() < 1e-5);
+        assert!((rare.above(at(0.99), 1.0) - 1.0 / 3.0).abs() < 3e-3, "{}", at(0.99));
+        assert!((above(&[usual, rare], at(0.99), 1.0) - 0.01).abs() < 1e-4);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Places {
 
 /// Standard deviations around the mean within which states are counted.
 const WIDTH: f64 = 5.0;
+/// States below the usual ones that are rarer than this do not count.
+const NEGLIGIBLE: f64 = 1e-8;
 
 /// Time in execution as a line over the number of requests there: `fixed + each x requests`, seconds.
 #[derive(Clone, Copy)]
@@ -88,7 +90,11 @@ fn bounded(rate: f64, unit: f64, line: &Line, places: f64, bottom: f64, load: f6
     let (mut sum, mut squares) = (places * waiting, places * places * waiting);
     let mut n = places;
     for _ in 0..steps {
-        weight *= service(n);
+        let ratio = service(n);
+        weight *= ratio;
+        if ratio < 1.0 && weight < NEGLIGIBLE * total {
+            return bounded_moments(sum, squares, total, waiting, 0.0);
+        }
         n -= unit;
         total += weight;
         sum += weight * n;
@@ -102,6 +108,10 @@ fn bounded(rate: f64, unit: f64, line: &Line, places: f64, bottom: f64, load: f6
         total += rest;
         idle = (rest + weight * (1.0 - part)) / total;
     }
+    bounded_moments(sum, squares, total, waiting, idle)
+}
+
+fn bounded_moments(sum: f64, squares: f64, total: f64, waiting: f64, idle: f64) -> (f64, f64, f64, f64) {
     let mean = sum / total;
     (mean, (squares / total - mean * mean).max(0.0), waiting / total, idle)
 }
