@@ -21,6 +21,8 @@ const FINE_LOADS: [f64; 28] = [
 ];
 /// Relative precision of a capacity.
 const PRECISION: f64 = 3e-4;
+/// Excess below which a rate is near enough to the largest one: a third of a percent fewer late requests.
+const NEAR: f64 = 3e-3;
 /// Most steps of the search between two loads.
 const STEPS: usize = 24;
 
@@ -150,37 +152,47 @@ impl Curve {
 
     /// Capacity within `target`.
     pub fn capacity(&self, target: &Target) -> Capacity {
-        let quantile = bounded(target.quantile);
-        let goal = Goal { target, tail: 1.0 - quantile, skew: growing_skew(z(quantile)) };
+        let goal = Goal::new(target);
         let rate = |i: usize| LOADS[i] * self.full_rate;
         let excess = |i: usize| goal.excess(self.at(i).as_ref());
         // Latencies grow with the load, so the first load that misses the goal is found by halving.
         let loads: [usize; LOADS.len()] = std::array::from_fn(|i| i);
-        let first_miss = Some(loads.partition_point(|i| excess(*i) <= 0.0)).filter(|i| *i < LOADS.len());
-        if first_miss == Some(0) {
-            return self.infeasible(target);
+        let first_miss = loads.partition_point(|i| excess(*i) <= 0.0);
+        if first_miss == 0 {
+            return self.infeasible(&goal);
         }
-        let (mut largest, mut limit) = match first_miss {
-            None => (rate(LOADS.len() - 1), Limit::Throughput),
-            Some(i) => {
-                let ends = [(rate(i - 1), excess(i - 1)), (rate(i), excess(i))];
-                let (fits, misses) = crossing(ends, |r| goal.excess(self.stage.moments(r).as_ref()));
-                (fits, self.limit(&self.stage, misses, &goal))
-            }
-        };
+        let (mut largest, mut limit) = (rate(LOADS.len() - 1), Limit::Throughput);
+        if first_miss < LOADS.len() {
+            let ends = [first_miss - 1, first_miss].map(|i| (rate(i), excess(i)));
+            largest = crossing(ends, |r| goal.excess(self.stage.moments(r).as_ref()));
+            limit = self.limit(&self.stage, largest, &goal);
+        }
         if let Some(ample) = &self.ample {
             let there = |r: f64| goal.excess(ample.moments(r).as_ref());
             let most = there(largest);
             if most > 0.0 {
                 let least = there(rate(0));
                 if least > 0.0 {
-                    return self.infeasible(target);
+                    return self.infeasible(&goal);
                 }
-                let (fits, misses) = crossing([(rate(0), least), (largest, most)], there);
-                (largest, limit) = (fits, self.limit(ample, misses, &goal));
+                largest = crossing([(rate(0), least), (largest, most)], there);
+                limit = self.limit(ample, largest, &goal);
             }
         }
-        self.planned(largest, target, limit)
+        self.planned(largest, &goal, limit)
+    }
+
+    /// What makes most of those late that are late at the largest rate.
+    fn limit(&self, stage: &Stage, rate: f64, goal: &Goal<'_>) -> Limit {
+        let Some(m) = stage.moments(rate) else { return self.places };
+        let late = goal.ttft_late(&m);
+        if goal.itl_late(&m) > late {
+            Limit::Itl
+        } else if m.ttft_above_with_place(goal.target.ttft_seconds, goal.skew) > 0.5 * late {
+            Limit::Ttft
+        } else {
+            self.places
+        }
     }
 
     /// What requests see at one of the fixed loads.
@@ -188,22 +200,9 @@ impl Curve {
         self.grid[load].get_or_init(|| self.stage.moments(LOADS[load] * self.full_rate))
     }
 
-    /// What stops `stage` at a rate that misses the goal.
-    fn limit(&self, stage: &Stage, rate: f64, goal: &Goal<'_>) -> Limit {
-        let Some(m) = stage.moments(rate) else { return self.places };
-        if m.itl_above(goal.target.itl_seconds, goal.skew) > goal.tail {
-            Limit::Itl
-        } else if m.ttft_above_with_place(goal.target.ttft_seconds, goal.skew) > goal.tail {
-            Limit::Ttft
-        } else {
-            self.places
-        }
-    }
-
-    fn planned(&self, largest: f64, target: &Target, limit: Limit) -> Capacity {
+    fn planned(&self, largest: f64, goal: &Goal<'_>, limit: Limit) -> Capacity {
         let rate = largest * (1.0 - self.spread);
-        let quantile = bounded(target.quantile);
-        let planned = self.moments(rate).map(|m| m.quantiles(quantile, z(quantile)));
+        let planned = self.moments(rate).map(|m| m.quantiles(goal.quantile, goal.z));
         let or_infinite = |value: Option<f64>| value.unwrap_or(f64::INFINITY);
         Capacity {
             rate,
@@ -214,9 +213,8 @@ impl Curve {
         }
     }
 
-    fn infeasible(&self, target: &Target) -> Capacity {
-        let quantile = bounded(target.quantile);
-        match self.at(0).map(|m| m.quantiles(quantile, z(quantile))) {
+    fn infeasible(&self, goal: &Goal<'_>) -> Capacity {
+        match self.at(0).map(|m| m.quantiles(goal.quantile, goal.z)) {
             Some(q) => Capacity::infeasible(q.ttft_seconds, q.itl_seconds),
             None => Capacity::infeasible(f64::INFINITY, f64::INFINITY),
         }
@@ -224,12 +222,12 @@ impl Curve {
 }
 
 /// Where `excess` crosses zero between two (rate, excess), of which the first is not above it and the second is: a
-/// rate that fits and one just beyond. False position with the Illinois rule.
-fn crossing(ends: [(f64, f64); 2], excess: impl Fn(f64) -> f64) -> (f64, f64) {
+/// rate that fits. False position with the Illinois rule.
+fn crossing(ends: [(f64, f64); 2], excess: impl Fn(f64) -> f64) -> f64 {
     let [(mut low, mut below), (mut high, mut beyond)] = ends;
     let mut last = 0;
     for step in 0..STEPS {
-        if high - low <= PRECISION * high {
+        if high - low <= PRECISION * high || (step > 0 && below > -NEAR) {
             break;
         }
         let part = if step % 4 == 3 { 0.5 } else { (below / (below - beyond)).clamp(0.02, 0.98) };
@@ -245,7 +243,7 @@ fn crossing(ends: [(f64, f64); 2], excess: impl Fn(f64) -> f64) -> (f64, f64) {
             last = 1;
         }
     }
-    (low, high)
+    low
 }
 
 /// Excess of a replica that cannot keep up.
@@ -253,20 +251,35 @@ const MOST_EXCESS: f64 = 10.0;
 
 struct Goal<'t> {
     target: &'t Target,
+    quantile: f64,
+    z: f64,
     /// Share of the requests that may miss it.
     tail: f64,
+    /// Skew up to which latencies are counted to grow.
     skew: f64,
 }
 
-impl Goal<'_> {
+impl<'t> Goal<'t> {
+    fn new(target: &'t Target) -> Self {
+        let quantile = bounded(target.quantile);
+        let z = z(quantile);
+        Self { target, quantile, z, tail: 1.0 - quantile, skew: growing_skew(z) }
+    }
+
+    fn ttft_late(&self, m: &Moments) -> f64 {
+        let target = self.target.ttft_seconds;
+        if target.is_finite() { m.ttft_above(target, self.skew) } else { 0.0 }
+    }
+
+    fn itl_late(&self, m: &Moments) -> f64 {
+        let target = self.target.itl_seconds;
+        if target.is_finite() { m.itl_above(target, self.skew) } else { 0.0 }
+    }
+
     /// Positive when too many requests miss a target: logarithm of how many times too many.
     fn excess(&self, moments: Option<&Moments>) -> f64 {
         let Some(m) = moments else { return MOST_EXCESS };
-        let ttft =
-            if self.target.ttft_seconds.is_finite() { m.ttft_above(self.target.ttft_seconds, self.skew) } else { 0.0 };
-        let itl =
-            if self.target.itl_seconds.is_finite() { m.itl_above(self.target.itl_seconds, self.skew) } else { 0.0 };
-        (ttft.max(itl) / self.tail).max(1e-6).ln().min(MOST_EXCESS)
+        (self.ttft_late(m).max(self.itl_late(m)) / self.tail).max(1e-6).ln().min(MOST_EXCESS)
     }
 }
 

@@ -9,6 +9,8 @@ use super::stage::Stage;
 
 /// Highest share of the time that prompts are taken to keep the server busy.
 const MOST_BUSY: f64 = 0.999;
+/// Least part of the free budget that stays free for the queue.
+const LEAST_SLACK: f64 = 0.3;
 /// Least part of the token budget that is left for prompts.
 const LEAST_ROOM: f64 = 0.02;
 
@@ -54,7 +56,8 @@ impl Stage {
         let mean = base / (1.0 - busy);
         let room = (self.budget - decoding).max(LEAST_ROOM * self.budget);
         let longest = prompt + base * self.input / room;
-        let load = (rate * longest).min(MOST_BUSY);
+        // The queue ends where the budget does, whatever a batch larger than usual would make of it.
+        let load = (rate * longest).min(1.0 - LEAST_SLACK * (1.0 - rate / self.rate_of_budget()).max(1e-3));
         let index = self.index_of_queue(rate, mean + prompt, prompt, busy);
         let lengths = 1.0 + self.traffic.input_cv * self.traffic.input_cv;
         let spread = index + lengths - 1.0;

@@ -146,9 +146,9 @@ impl Moments {
         above(&self.ttft, seconds, most_skew)
     }
 
-    /// The same among the requests that find a place free.
+    /// The part of it that finds a place free.
     pub(in crate::perf) fn ttft_above_with_place(&self, seconds: f64, most_skew: f64) -> f64 {
-        above(&self.ttft[..2], seconds, most_skew) / (1.0 - self.full).max(f64::MIN_POSITIVE)
+        above(&self.ttft[..2], seconds, most_skew)
     }
 
     /// Probability that a request's ITL is above `seconds`.

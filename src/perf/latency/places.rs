@@ -53,16 +53,21 @@ impl Stage {
         let index = self.traffic.index_over(rate * self.residence(fluid) / slack);
         let bursts = 1.0 + (index - 1.0) * (0.5 + 0.5 / (1.0 + cv2));
         let stops = (1.0 - busy).powf(-self.prompt / self.work.max(f64::MIN_POSITIVE));
-        let unit = (bursts * stops * self.crowding).clamp(0.1, self.places);
+        let unit = (bursts * stops).clamp(0.1, self.places);
         let slope = self.residence(fluid + 0.5) - self.residence(fluid - 0.5);
         let line = Line { fixed: self.residence(fluid) - slope * fluid + carried, each: slope.max(0.0) };
         let width = WIDTH * (unit * (fluid + 1.0) / slack).sqrt() + 4.0 * unit + carried * rate;
-        let (batch, variance, full, idle) = if self.places > fluid + width {
+        let (batch, variance, mut full, idle) = if self.places > fluid + width {
             unbounded(rate, unit, &line)
         } else {
             let load = (rate / self.rate_of_places()).min(1.0 - 1e-9);
             bounded(rate, unit, &line, self.places, (fluid.min(self.places) - width).max(0.0), load)
         };
+        if self.crowding > 1.0 {
+            let load = (rate / self.rate_of_places()).min(1.0 - 1e-9);
+            let unit = (unit * self.crowding).min(self.places);
+            full = bounded(rate, unit, &line, self.places, 0.0, load).2;
+        }
         Places { batch, variance, full, idle, index }
     }
 }
