@@ -141,10 +141,13 @@ mod tests {
             let part = Part { probability: 1.0, least: 1.0, mean: 1.0 + mean, variance };
             let exact = Gamma::new(mean * mean / variance, mean / variance).unwrap();
             for q in [0.5, 0.9, 0.95, 0.99] {
+                if q < 0.9 && part.skew() > READ_SKEW {
+                    continue;
+                }
                 let z = Normal::standard().inverse_cdf(q);
                 let got = quantile(&[part], q, z) - 1.0;
                 let wanted = exact.inverse_cdf(q);
-                let most = if q < 0.9 { 0.1 } else { 0.03 };
+                let most = 0.03;
                 assert!((got / wanted - 1.0).abs() < most, "{mean} {variance} {q}: {got} against {wanted}");
             }
         }
@@ -169,7 +172,7 @@ mod tests {
             let value = |variance: f64| {
                 let part = Part { probability: 1.0, least: 0.0, mean: 1.0, variance };
                 let tail = |v: &f64| above(&[part], *v, most) <= 1.0 - q;
-                (0..4000).map(|i| f64::from(i) / 500.0).find(tail).unwrap()
+                (0..10_000).map(|i| f64::from(i) / 500.0).find(tail).unwrap()
             };
             let values: Vec<f64> = [0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0].map(value).to_vec();
             assert!(values.is_sorted(), "{q}: {values:?}");

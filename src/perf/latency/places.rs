@@ -23,6 +23,8 @@ pub(super) struct Places {
 
 /// Standard deviations around the mean within which states are counted.
 const WIDTH: f64 = 5.0;
+/// Probability of full places at which the bounded chain counts half.
+const BOUND_COUNTS: f64 = 0.01;
 /// States below the usual ones that are rarer than this do not count.
 const NEGLIGIBLE: f64 = 1e-8;
 
@@ -57,16 +59,23 @@ impl Stage {
         let slope = self.residence(fluid + 0.5) - self.residence(fluid - 0.5);
         let line = Line { fixed: self.residence(fluid) - slope * fluid + carried, each: slope.max(0.0) };
         let width = WIDTH * (unit * (fluid + 1.0) / slack).sqrt() + 4.0 * unit + carried * rate;
-        let (batch, variance, mut full, idle) = if self.places > fluid + width {
-            unbounded(rate, unit, &line)
-        } else {
+        let (mut batch, mut variance, mut full, mut idle) = unbounded(rate, unit, &line);
+        if self.places <= fluid + width {
             let load = (rate / self.rate_of_places()).min(1.0 - 1e-9);
-            bounded(rate, unit, &line, self.places, (fluid.min(self.places) - width).max(0.0), load)
-        };
-        if self.crowding > 1.0 {
-            let load = (rate / self.rate_of_places()).min(1.0 - 1e-9);
-            let unit = (unit * self.crowding).min(self.places);
-            full = bounded(rate, unit, &line, self.places, 0.0, load).2;
+            let bottom = (fluid.min(self.places) - width).max(0.0);
+            let bound = bounded(rate, unit, &line, self.places, bottom, load);
+            // The states of a chain that ends at a broken number lie between those of whole requests, which matters
+            // where few are there; so it counts only as far as its end does.
+            let part = bound.2 / (bound.2 + BOUND_COUNTS);
+            let mix = |free: f64, bound: f64| free + part * (bound - free);
+            batch = mix(batch.min(self.places), bound.0);
+            variance = mix(variance.min(self.places * self.places), bound.1);
+            idle = mix(idle, bound.3);
+            full = bound.2;
+            if self.crowding > 1.0 {
+                let unit = (unit * self.crowding).min(self.places);
+                full = bounded(rate, unit, &line, self.places, 0.0, load).2;
+            }
         }
         Places { batch, variance, full, idle, index }
     }
