@@ -48,11 +48,17 @@ bench: toolchain ## Time one tick of a 200-pool fleet, room by room, and the mem
 bench-serve: toolchain ## Time lists over TLS at 2,000 requests/s, beside a bare route as the floor.
 	$(CARGO) bench --locked --bench serve
 
+bench-capacity: toolchain ## Time the capacities of 1,000 pools, from scratch and remembered.
+	$(CARGO) bench --locked --bench capacity
+
+bench-percentiles: toolchain ## Predicted percentiles of TTFT and ITL against an iteration-by-iteration server.
+	$(CARGO) bench --locked --bench percentiles
+
 ##@ Set-up
 toolchain: ## Check for what a build needs and install what is missing.
 	@scripts/toolchain
 
 help: ## List the commands.
-	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test cluster-demo lint generated accuracy constants bench bench-serve toolchain help
+.PHONY: run build test cluster-test cluster-demo lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles toolchain help

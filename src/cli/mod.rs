@@ -4,6 +4,7 @@
 //! rule of its own: every number it prints comes from a decision or a summary.
 
 mod accuracy;
+mod capacity;
 mod demo;
 mod doctor;
 mod fit;
@@ -78,6 +79,8 @@ enum Verb {
     Manifests(manifests::ManifestsArgs),
     /// Fit a profile to measured points, and say how far it can be trusted.
     Fit(Box<fit::FitArgs>),
+    /// Print what one replica carries: requests per second by shape and latency target, and what binds.
+    Capacity(Box<capacity::CapacityArgs>),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// How far the performance model is from measured points; fits its constants.
@@ -134,6 +137,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),
         Verb::Fit(args) => fit::run(&args),
+        Verb::Capacity(args) => capacity::run(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Accuracy(args) => accuracy::run(&args),
         Verb::Completions { shell } => {

@@ -1,13 +1,13 @@
 //! The highest rate one replica sustains within a class's targets, and what stops it from doing more.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::iteration::Service;
-use super::queue::Chain;
-use super::{Evidence, Limits, Parameters, Quantiles, Shape};
+use super::curve::Curve;
+use super::latency::{Quantiles, Traffic};
+use super::{Evidence, Limits, Parameters, Shape};
 
 /// One replica of a pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +19,15 @@ pub struct Replica {
     pub evidence: Evidence,
     /// Share of the prompt tokens that the prefix cache spares, 0..1.
     pub prefix_hit_ratio: f64,
+    /// How much of a capacity may be wrong, 0..1: kept in reserve.
+    pub spread: f64,
+}
+
+impl Replica {
+    /// A replica with the spread of its evidence and without hits in a prefix cache.
+    pub fn new(parameters: Parameters, limits: Limits, kv_tokens: f64, evidence: Evidence) -> Self {
+        Self { parameters, limits, kv_tokens, evidence, prefix_hit_ratio: 0.0, spread: evidence.safety_margin() }
+    }
 }
 
 /// Targets at a quantile of the requests; infinite where nothing is promised.
@@ -51,10 +60,23 @@ pub enum Limit {
     Infeasible,
 }
 
+impl Limit {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ttft => "ttft",
+            Self::Itl => "itl",
+            Self::KvMemory => "kv-memory",
+            Self::MaxSequences => "max-sequences",
+            Self::Throughput => "throughput",
+            Self::Infeasible => "infeasible",
+        }
+    }
+}
+
 /// Capacity of one replica for one shape within one target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Capacity {
-    /// Requests per second, the safety margin of the evidence taken off; 0 when infeasible.
+    /// Requests per second, the replica's spread taken off; 0 when infeasible.
     pub rate: f64,
     pub limit: Limit,
     /// Latencies at the target's quantile at that rate, seconds; of an empty replica when infeasible.
@@ -64,211 +86,152 @@ pub struct Capacity {
     pub batch: f64,
 }
 
-/// Share of the KV memory that a plan fills on average; the rest absorbs the spread of lengths.
-const KV_FILL: f64 = 0.9;
-
-/// Highest load of a replica that is planned when no latency is promised.
-const THROUGHPUT_LOAD: f64 = 0.95;
-
-/// Relative precision of a capacity.
-const PRECISION: f64 = 1e-4;
-
-fn chain(replica: &Replica, shape: &Shape) -> Option<(Chain, Limit)> {
-    let k = shape.output_tokens.max(1.0);
-    if !replica.parameters.is_usable() || replica.kv_tokens < shape.input_tokens + k {
-        return None;
+impl Capacity {
+    /// No rate meets the target; the latencies are the best there are.
+    pub(super) fn infeasible(ttft_seconds: f64, itl_seconds: f64) -> Self {
+        Self { rate: 0.0, limit: Limit::Infeasible, ttft_seconds, itl_seconds, batch: 0.0 }
     }
-    let by_memory = (KV_FILL * replica.kv_tokens / (shape.input_tokens + k / 2.0)).floor().max(1.0);
-    let by_sequences = f64::from(replica.limits.max_num_seqs.max(1));
-    let (concurrency, limit) =
-        if by_memory < by_sequences { (by_memory, Limit::KvMemory) } else { (by_sequences, Limit::MaxSequences) };
-    let hit = replica.prefix_hit_ratio.clamp(0.0, 0.95);
-    let service = Service {
-        parameters: replica.parameters,
-        shape: Shape { input_tokens: (shape.input_tokens * (1.0 - hit)).max(1.0), output_tokens: k },
-        token_budget: f64::from(replica.limits.max_num_batched_tokens.max(1)),
-    };
-    Some((Chain::new(service, concurrency as u32), limit))
 }
 
-/// Standard normal quantile, for the spread of counts.
-fn z(quantile: f64) -> f64 {
-    Normal::standard().inverse_cdf(quantile.clamp(0.5, 0.999_999))
-}
-
-/// Capacity of `replica` for requests of `shape` within `target`.
-pub fn capacity(replica: &Replica, shape: &Shape, target: &Target) -> Capacity {
-    let infeasible = |ttft_seconds, itl_seconds| Capacity {
-        rate: 0.0,
-        limit: Limit::Infeasible,
-        ttft_seconds,
-        itl_seconds,
-        batch: 0.0,
-    };
-    let Some((chain, batch_limit)) = chain(replica, shape) else {
-        return infeasible(f64::INFINITY, f64::INFINITY);
-    };
-    let z = z(target.quantile);
-    let full = chain.full_rate();
-    let at = |rate: f64| chain.quantiles(rate, target.quantile, z);
-    let fits = |q: &Quantiles| q.ttft_seconds <= target.ttft_seconds && q.itl_seconds <= target.itl_seconds;
-
-    let empty = at(full * 1e-3);
-    match empty {
-        Some(q) if fits(&q) => {}
-        Some(q) => return infeasible(q.ttft_seconds, q.itl_seconds),
-        None => return infeasible(f64::INFINITY, f64::INFINITY),
-    }
-    let (mut low, mut high) = (full * 1e-3, full * THROUGHPUT_LOAD);
-    let limit = match at(high) {
-        Some(q) if fits(&q) => {
-            low = high;
-            Limit::Throughput
-        }
-        _ => {
-            while high - low > PRECISION * high {
-                let middle = 0.5 * (low + high);
-                if at(middle).is_some_and(|q| fits(&q)) { low = middle } else { high = middle }
-            }
-            match at(high) {
-                Some(q) if q.itl_seconds > target.itl_seconds => Limit::Itl,
-                Some(q) if q.wait_seconds < 0.5 * q.ttft_seconds => Limit::Ttft,
-                _ => batch_limit,
-            }
-        }
-    };
-    let rate = low * (1.0 - replica.evidence.safety_margin());
-    let planned = at(rate);
-    let or_infinite = |value: Option<f64>| value.unwrap_or(f64::INFINITY);
-    Capacity {
-        rate,
-        limit,
-        ttft_seconds: or_infinite(planned.map(|q| q.ttft_seconds)),
-        itl_seconds: or_infinite(planned.map(|q| q.itl_seconds)),
-        batch: planned.map_or(0.0, |q| q.batch),
+/// Capacity of `replica` for requests of `shape` within `target`. For several targets ask one [`Curve`].
+pub fn capacity(replica: &Replica, shape: &Shape, traffic: &Traffic, target: &Target) -> Capacity {
+    match Curve::new(replica, shape, traffic) {
+        Some(curve) => curve.capacity(target),
+        None => Capacity::infeasible(f64::INFINITY, f64::INFINITY),
     }
 }
 
 /// Latencies at `quantile` when one replica receives `rate` requests per second of `shape`; `None` when
 /// it cannot keep up.
-pub fn latency_at(replica: &Replica, shape: &Shape, rate: f64, quantile: f64) -> Option<Quantiles> {
-    let (chain, _) = chain(replica, shape)?;
-    chain.quantiles(rate.max(chain.full_rate() * 1e-6), quantile, z(quantile))
+pub fn latency_at(replica: &Replica, shape: &Shape, traffic: &Traffic, rate: f64, quantile: f64) -> Option<Quantiles> {
+    Curve::new(replica, shape, traffic)?.latencies(rate, quantile)
 }
+
+/// Everything that a curve depends on, as bits.
+type CurveKey = [u64; 15];
+type TargetKey = [u64; 3];
 
 /// Remembers capacities by their inputs: shapes move slowly from tick to tick, and a capacity is a pure
 /// function of its inputs, so remembering it changes no answer.
 #[derive(Clone, Debug, Default)]
 pub struct CapacityCache {
-    entries: HashMap<[u64; 15], Capacity>,
+    entries: HashMap<CurveKey, Vec<(TargetKey, Capacity)>, BuildHasherDefault<Fold>>,
+    /// Curves used last, each at the place of its hash: tiers of one pool are asked one after the other.
+    recent: Vec<Option<(CurveKey, Option<Curve>)>>,
+    remembered: usize,
     pub hits: u64,
     pub misses: u64,
 }
 
-/// Entries beyond which the cache starts afresh; about 15 MB.
-const CACHE_LIMIT: usize = 100_000;
+/// Entries beyond which the cache starts afresh; about 30 MB.
+const CACHE_LIMIT: usize = 200_000;
+/// Curves that are kept; a power of two.
+const RECENT: usize = 32;
 
 impl CapacityCache {
-    pub fn capacity(&mut self, replica: &Replica, shape: &Shape, target: &Target) -> Capacity {
-        let key = [
-            replica.parameters.alpha_seconds.to_bits(),
-            replica.parameters.beta_seconds_per_token.to_bits(),
-            replica.parameters.decode_seconds_per_token.to_bits(),
-            replica.parameters.gamma_seconds_per_token.to_bits(),
-            replica.parameters.experts.all_seconds.to_bits(),
-            replica.parameters.experts.left_out.to_bits(),
-            u64::from(replica.limits.max_num_seqs),
-            u64::from(replica.limits.max_num_batched_tokens),
-            replica.kv_tokens.to_bits(),
-            replica.prefix_hit_ratio.to_bits() ^ (replica.evidence as u64),
-            shape.input_tokens.to_bits(),
-            shape.output_tokens.to_bits(),
-            target.quantile.to_bits(),
-            target.ttft_seconds.to_bits(),
-            target.itl_seconds.to_bits(),
-        ];
-        if let Some(found) = self.entries.get(&key) {
-            self.hits += 1;
-            return *found;
-        }
-        self.misses += 1;
-        if self.entries.len() >= CACHE_LIMIT {
+    /// As [`capacity`].
+    pub fn capacity(&mut self, replica: &Replica, shape: &Shape, traffic: &Traffic, target: &Target) -> Capacity {
+        let mut found = [Capacity::infeasible(f64::INFINITY, f64::INFINITY)];
+        self.capacities(replica, shape, traffic, std::slice::from_ref(target), &mut found);
+        found[0]
+    }
+
+    /// Capacities for several targets, written to `into`, which is as long as `targets`.
+    pub fn capacities(
+        &mut self,
+        replica: &Replica,
+        shape: &Shape,
+        traffic: &Traffic,
+        targets: &[Target],
+        into: &mut [Capacity],
+    ) {
+        let key = curve_key(replica, shape, traffic);
+        if self.remembered >= CACHE_LIMIT {
             self.entries.clear();
+            self.remembered = 0;
         }
-        let found = capacity(replica, shape, target);
-        self.entries.insert(key, found);
-        found
+        let known = self.entries.entry(key).or_default();
+        for (target, into) in targets.iter().zip(into) {
+            let bits = [target.quantile, target.ttft_seconds, target.itl_seconds].map(f64::to_bits);
+            if let Some((_, capacity)) = known.iter().find(|(k, _)| *k == bits) {
+                self.hits += 1;
+                *into = *capacity;
+                continue;
+            }
+            self.misses += 1;
+            self.remembered += 1;
+            *into = match recent_curve(&mut self.recent, key, || Curve::new(replica, shape, traffic)) {
+                Some(curve) => curve.capacity(target),
+                None => Capacity::infeasible(f64::INFINITY, f64::INFINITY),
+            };
+            known.push((bits, *into));
+        }
+    }
+}
+
+fn recent_curve(
+    recent: &mut Vec<Option<(CurveKey, Option<Curve>)>>,
+    key: CurveKey,
+    make: impl FnOnce() -> Option<Curve>,
+) -> Option<&Curve> {
+    if recent.is_empty() {
+        recent.resize_with(RECENT, || None);
+    }
+    let mut hash = Fold::default();
+    key.iter().for_each(|word| hash.write_u64(*word));
+    let slot = &mut recent[hash.finish() as usize & (RECENT - 1)];
+    if slot.as_ref().is_none_or(|(k, _)| *k != key) {
+        *slot = Some((key, make()));
+    }
+    slot.as_ref().and_then(|(_, curve)| curve.as_ref())
+}
+
+fn curve_key(replica: &Replica, shape: &Shape, traffic: &Traffic) -> CurveKey {
+    let p = &replica.parameters;
+    [
+        p.alpha_seconds.to_bits(),
+        p.beta_seconds_per_token.to_bits(),
+        p.decode_seconds_per_token.to_bits(),
+        p.gamma_seconds_per_token.to_bits(),
+        p.experts.all_seconds.to_bits(),
+        p.experts.left_out.to_bits(),
+        u64::from(replica.limits.max_num_seqs) << 32 | u64::from(replica.limits.max_num_batched_tokens),
+        replica.kv_tokens.to_bits(),
+        replica.prefix_hit_ratio.to_bits(),
+        replica.spread.to_bits(),
+        shape.input_tokens.to_bits(),
+        shape.output_tokens.to_bits(),
+        traffic.burstiness.to_bits(),
+        traffic.input_cv.to_bits(),
+        traffic.output_cv.to_bits(),
+    ]
+}
+
+/// A hash of words by multiplication: the keys are the program's own, so nobody chooses them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fold(u64);
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn replica() -> Replica {
-        Replica {
-            parameters: Parameters::uniform(10.645377e-3, 0.041760195e-3, 5.770509e-8),
-            limits: Limits { max_num_seqs: 60, max_num_batched_tokens: 8192 },
-            kv_tokens: 200_000.0,
-            evidence: Evidence::Curve,
-            prefix_hit_ratio: 0.0,
-        }
-    }
-
-    const SHAPE: Shape = Shape { input_tokens: 871.0, output_tokens: 567.0 };
-
-    #[test]
-    fn capacity_lies_below_saturation_and_its_prediction_meets_the_target() {
-        let target = Target { quantile: 0.99, ttft_seconds: 1.5, itl_seconds: 0.03 };
-        let c = capacity(&replica(), &SHAPE, &target);
-        assert!(c.rate > 1.0 && c.rate < 5.028, "{c:?}");
-        assert!(c.ttft_seconds <= 1.5 && c.itl_seconds <= 0.03);
-    }
-
-    #[test]
-    fn what_binds_is_named() {
-        let tight_itl = Target { quantile: 0.99, ttft_seconds: 60.0, itl_seconds: 0.016 };
-        assert_eq!(capacity(&replica(), &SHAPE, &tight_itl).limit, Limit::Itl);
-        assert_eq!(capacity(&replica(), &SHAPE, &Target::THROUGHPUT).limit, Limit::Throughput);
-        let impossible = Target { quantile: 0.99, ttft_seconds: 1.0, itl_seconds: 0.005 };
-        let c = capacity(&replica(), &SHAPE, &impossible);
-        assert_eq!((c.limit, c.rate), (Limit::Infeasible, 0.0));
-        assert!(c.itl_seconds > 0.0105, "the best possible value is reported");
-        let small = Replica { kv_tokens: 12_000.0, ..replica() };
-        let queueing = Target { quantile: 0.99, ttft_seconds: 5.0, itl_seconds: 1.0 };
-        assert_eq!(capacity(&small, &SHAPE, &queueing).limit, Limit::KvMemory);
-        let too_small = Replica { kv_tokens: 1_000.0, ..replica() };
-        assert_eq!(capacity(&too_small, &SHAPE, &queueing).limit, Limit::Infeasible);
-    }
-
-    #[test]
-    fn the_cache_answers_what_the_function_answers() {
-        let target = Target { quantile: 0.95, ttft_seconds: 1.0, itl_seconds: 0.03 };
-        let mut cache = CapacityCache::default();
-        let first = cache.capacity(&replica(), &SHAPE, &target);
-        assert_eq!(first, capacity(&replica(), &SHAPE, &target));
-        assert_eq!(first, cache.capacity(&replica(), &SHAPE, &target));
-        assert_eq!((cache.hits, cache.misses), (1, 1));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn a_tighter_target_or_a_slower_server_never_raises_capacity(
-            ttft in 0.2f64..5.0, itl in 0.012f64..0.08, tighter in 0.3f64..1.0, input in 16.0f64..4000.0,
-            output in 8.0f64..1000.0, q in 0.6f64..0.999,
-        ) {
-            let shape = Shape { input_tokens: input, output_tokens: output };
-            let loose = Target { quantile: q, ttft_seconds: ttft, itl_seconds: itl };
-            let tight = Target { quantile: q, ttft_seconds: ttft * tighter, itl_seconds: itl * tighter };
-            let base = capacity(&replica(), &shape, &loose);
-            let slack = 1.0 + 3.0 * PRECISION;
-            prop_assert!(capacity(&replica(), &shape, &tight).rate <= base.rate * slack);
-            let slow = Replica { parameters: replica().parameters.slowed(1.3), ..replica() };
-            prop_assert!(capacity(&slow, &shape, &loose).rate <= base.rate * slack);
-            prop_assert!(base.rate.is_finite() && base.rate >= 0.0);
-        }
-    }
-}
+mod tests;

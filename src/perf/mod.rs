@@ -7,12 +7,14 @@
 pub mod accuracy;
 mod architecture;
 mod capacity;
+mod curve;
 pub mod fit;
 mod hardware;
-mod iteration;
+mod latency;
 mod log_fit;
 mod parameters;
 mod queue;
+mod roles;
 mod roofline;
 
 pub use architecture::{
@@ -20,11 +22,16 @@ pub use architecture::{
     ReadBytes, SparseIndex, Stored, architecture, known_architectures, stored_format_of,
 };
 pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, latency_at};
+pub use curve::Curve;
 pub use hardware::{DataSheet, Generation, data_sheet, known_accelerators};
-pub use iteration::{Iteration, Service};
+pub use latency::{Moments, Part, Quantiles, Room, Stage, Traffic, Work, dispersion};
 pub use parameters::{Evidence, Experts, Limits, Parameters, Shape};
-pub use queue::{Chain, Quantiles, SteadyState};
+pub use queue::{
+    BestConcurrency, BirthDeath, Chain, Execution, Iteration, Linear, Means, Occupancy, Onset, Service, Sized,
+    SteadyState, best_concurrency, onset, size,
+};
 
+pub use roles::{Link, PartCapacity, decode_capacity, prefill_capacity, split_latencies};
 pub use roofline::{
     ClosedLoop, Constants, Deployment, EngineFamily, Estimate, EstimateError, Latency, Load, Memory, Roofline, Spread,
     Spreads, estimate,

@@ -20,6 +20,7 @@ pub mod units;
 
 pub use load::{Watcher, files, from_text, load};
 pub use problem::{PolicyErrors, Problem};
+pub use profile::profile as read_profile;
 pub use report::{check_report, json_schema};
 pub use resolved::{Accelerator, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass};
 pub use schema::{Engine, MetricsPort, Mode, Role};

@@ -1,5 +1,6 @@
 //! The one integration binary; a file per subject.
 
+mod capacity_program; // the verb `capacity` as a program: tables, JSON, what is refused
 mod cluster_certificates; // self-made certificates: made once, shared, renewed, trusted before they are served
 mod cluster_registration; // whose APIService it is: reported, never taken without being told to
 mod cluster_support; // replicas of the daemon in a fake cluster, looked at step by step
@@ -29,6 +30,10 @@ mod observe_support; // policies and pages for the tests of `observe`
 mod observe_tls; // TLS towards Prometheus
 mod perf_accuracy; // `poolwright accuracy`: achieved marks on the shipped points, refusals
 mod perf_config; // the reader of config.json: real files, families, refusals, nonsense
+mod perf_grid; // replicas, shapes and loads on which percentiles are checked
+mod perf_percentiles; // percentiles against an iteration-by-iteration server
+mod perf_stepper; // that server, for the test and the benchmark
+mod perf_vectors; // published results of the queueing models
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
 mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
 mod prometheus_live; // a real Prometheus: same plan as by direct scrape, queries, dry run, its death

@@ -3,7 +3,7 @@
 use super::learn::{Known, planned_hit_ratio};
 use crate::control::State;
 use crate::demand::Bucket;
-use crate::perf::{Capacity, Evidence, Limit, Replica, Shape, Target};
+use crate::perf::{Capacity, Evidence, Limit, Replica, Shape, Target, Traffic};
 use crate::plan::{Cell, Plan, PoolOption, Problem, Serve};
 use crate::policy::{Mode, Policy, Pool, Promise, Role};
 use crate::safety::Knowledge;
@@ -67,11 +67,8 @@ fn replica_of(pool: &Pool, state: &State) -> Replica {
         (_, evidence) => evidence,
     };
     Replica {
-        parameters: pool.parameters,
-        limits: pool.limits,
-        kv_tokens: reported.unwrap_or(pool.kv_tokens),
-        evidence,
         prefix_hit_ratio: planned_hit_ratio(memory.and_then(|m| m.prefix_hit_ratio)),
+        ..Replica::new(pool.parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
     }
 }
 
@@ -206,7 +203,7 @@ fn mix_capacity(
     let (mut load, mut late, mut heaviest) = (0.0, 0.0, 0.0);
     let mut mix = Capacity { rate: 0.0, limit: Limit::Throughput, ttft_seconds: 0.0, itl_seconds: 0.0, batch: 0.0 };
     for bucket in buckets {
-        let mut capacity = state.capacities.capacity(replica, &bucket.shape, target);
+        let mut capacity = state.capacities.capacity(replica, &bucket.shape, &Traffic::default(), target);
         if capacity.rate <= 0.0 {
             late += bucket.share;
             let relaxed = Target {
@@ -214,7 +211,7 @@ fn mix_capacity(
                 ttft_seconds: target.ttft_seconds.max(BEST_EFFORT * capacity.ttft_seconds),
                 itl_seconds: target.itl_seconds.max(BEST_EFFORT * capacity.itl_seconds),
             };
-            capacity = state.capacities.capacity(replica, &bucket.shape, &relaxed);
+            capacity = state.capacities.capacity(replica, &bucket.shape, &Traffic::default(), &relaxed);
             capacity.limit = Limit::Infeasible;
         }
         if capacity.rate <= 0.0 {

@@ -3,7 +3,7 @@
 //! Formulas: queue-analysis v0.7 (chunked prefill), `llm-inferno/queue-analysis:pkg/analyzer`.
 //! Notation there: L input tokens, K decode steps, M token budget, B batch.
 
-use super::{Parameters, Shape};
+use crate::perf::{Parameters, Shape};
 
 /// Chunks beyond which a prompt is not split further: far past anything an engine does.
 const MOST_CHUNKS: f64 = 4096.0;
