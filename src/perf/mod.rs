@@ -8,6 +8,7 @@ mod architecture;
 mod capacity;
 mod hardware;
 mod iteration;
+pub mod live;
 mod parameters;
 mod queue;
 mod roofline;
