@@ -147,6 +147,8 @@ pub enum FindingKind {
     ScalerCondition,
     /// A scaler waits for a number that the pool's mode does not give.
     ScalerWaits,
+    /// Servers are further from their performance figures than the evidence for these allows.
+    ModelDrift,
 }
 
 /// How bad a finding is.
@@ -189,6 +191,7 @@ impl FindingKind {
             Self::ScalerPaused => "scaler-paused",
             Self::ScalerCondition => "scaler-condition",
             Self::ScalerWaits => "scaler-waits",
+            Self::ModelDrift => "model-drift",
         }
     }
 
@@ -201,6 +204,7 @@ impl FindingKind {
             | Self::Implausible
             | Self::ClockSkew
             | Self::Unschedulable
+            | Self::ModelDrift
             | Self::ScalerTolerance
             | Self::ScalerLimits
             | Self::ScalerBehavior

@@ -1,5 +1,6 @@
 //! From what is known to the optimisation problem.
 
+use super::calibrate::corrected;
 use super::learn::{Known, planned_hit_ratio};
 use crate::control::State;
 use crate::demand::Bucket;
@@ -66,8 +67,9 @@ fn replica_of(pool: &Pool, state: &State) -> Replica {
         (Some(_), Evidence::OutsideIn) => Evidence::Range,
         (_, evidence) => evidence,
     };
+    let (parameters, evidence) = corrected(pool, evidence, state);
     Replica {
-        parameters: pool.parameters,
+        parameters,
         limits: pool.limits,
         kv_tokens: reported.unwrap_or(pool.kv_tokens),
         evidence,
