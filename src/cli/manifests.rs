@@ -42,6 +42,10 @@ pub struct ManifestsArgs {
     /// Where the external metrics API's certificate comes from.
     #[arg(long, value_name = "FROM", default_value = "self-made")]
     certificates: CertificatesFrom,
+    /// Take the external metrics API from the metrics server at this address, https://NAME.NAMESPACE.svc, and pass on
+    /// to it what is not poolwright's.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
     /// Let KEDA call without TLS; only the NetworkPolicy keeps others out.
     #[arg(long)]
     keda_plaintext: bool,
@@ -107,6 +111,13 @@ pub async fn run(args: ManifestsArgs) -> Result<Exit> {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
+    if args.upstream.is_some() && (args.follower != For::Hpa || args.certificates != CertificatesFrom::SelfMade) {
+        eprintln!(
+            "poolwright: --upstream takes the external metrics API for HPA with a certificate of poolwright's own; leave \
+             --for and --certificates out"
+        );
+        return Ok(Exit::Usage);
+    }
     let policy_files = crate::policy::files(&args.policy).map_err(anyhow::Error::msg)?;
     let options = Options {
         follower: match args.follower {
@@ -123,6 +134,7 @@ pub async fn run(args: ManifestsArgs) -> Result<Exit> {
             CertificatesFrom::SelfMade => Certificates::SelfMade,
             CertificatesFrom::CertManager => Certificates::CertManager,
         },
+        upstream: args.upstream.clone(),
         keda_tls: !args.keda_plaintext,
         keda_namespace: args.keda_namespace.clone(),
         monitoring_namespace: args.monitoring_namespace.clone(),

@@ -27,7 +27,7 @@ use crate::serve::auth::{
 const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
-/// Questions under way at once; more wait, within their time.
+/// Questions of one kind under way at once; more wait, within their time.
 const MOST_AT_ONCE: usize = 200;
 
 /// Largest answer that is read.
@@ -53,7 +53,9 @@ impl Default for Patience {
 pub struct ClusterReviews {
     client: Client,
     patience: Patience,
-    places: Semaphore,
+    /// Of the two kinds of questions: whoever sends many tokens must not keep HPA's rights from being asked for.
+    token_places: Semaphore,
+    access_places: Semaphore,
 }
 
 /// Why one try failed.
@@ -64,13 +66,15 @@ struct Failure {
 
 impl ClusterReviews {
     pub fn new(client: Client, patience: Patience) -> Self {
-        Self { client, patience, places: Semaphore::new(MOST_AT_ONCE) }
+        let places = || Semaphore::new(MOST_AT_ONCE);
+        Self { client, patience, token_places: places(), access_places: places() }
     }
 
     async fn ask<T: Serialize + DeserializeOwned>(&self, what: &str, path: &str, review: &T) -> Result<T, ReviewError> {
         let body = serde_json::to_vec(review).map_err(|_| ReviewError(format!("{what} cannot be written")))?;
         let asking = async {
-            let _place = self.places.acquire().await;
+            let places = if path == TOKEN_REVIEWS { &self.token_places } else { &self.access_places };
+            let _place = places.acquire().await;
             self.try_often(path, &body).await
         };
         let answer = tokio::time::timeout(self.patience.limit, asking).await;

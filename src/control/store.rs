@@ -4,12 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::state::{STATE_VERSION, State};
 
 /// Name of the state file in the directory.
 const FILE: &str = "state.json";
+/// Name of the file that a running daemon holds.
+const LOCK: &str = "lock";
 
 /// A directory on a volume.
 #[derive(Clone, Debug)]
@@ -30,6 +32,27 @@ impl StateStore {
 
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Keep other daemons out for as long as the result lives: two of them would overwrite each other's memory and
+    /// publish different numbers.
+    ///
+    /// # Errors
+    /// Another process has it. A volume without locks is used without.
+    pub fn lock(&self) -> Result<Option<fs::File>> {
+        let path = self.directory.join(LOCK);
+        let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => bail!(
+                "the state directory {} is in use by another poolwright; give each daemon its own",
+                self.directory.display()
+            ),
+            Err(fs::TryLockError::Error(error)) => {
+                tracing::warn!(%error, "{} cannot be locked; make sure that one daemon uses it", path.display());
+                Ok(None)
+            }
+        }
     }
 
     /// Read the state. `None` when there is none yet, or one of another version.
@@ -75,6 +98,18 @@ impl StateStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_daemon_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(dir.path()).unwrap();
+        let held = store.lock().unwrap();
+        assert!(held.is_some());
+        let refused = StateStore::open(dir.path()).unwrap().lock().unwrap_err().to_string();
+        assert!(refused.contains("in use by another poolwright"), "{refused}");
+        drop(held);
+        assert!(store.lock().unwrap().is_some());
+    }
 
     #[test]
     fn what_is_saved_is_loaded() {

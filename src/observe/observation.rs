@@ -147,6 +147,8 @@ pub enum FindingKind {
     ScalerCondition,
     /// A scaler waits for a number that the pool's mode does not give.
     ScalerWaits,
+    /// A scaler does what this version of the server lets it do, and that is not all.
+    ScalerServer,
     /// Servers are further from their performance figures than the evidence for these allows.
     ModelDrift,
 }
@@ -191,13 +193,14 @@ impl FindingKind {
             Self::ScalerPaused => "scaler-paused",
             Self::ScalerCondition => "scaler-condition",
             Self::ScalerWaits => "scaler-waits",
+            Self::ScalerServer => "scaler-server",
             Self::ModelDrift => "model-drift",
         }
     }
 
     pub fn severity(self) -> Severity {
         match self {
-            Self::ScalerWaits | Self::CounterReset => Severity::Info,
+            Self::ScalerWaits | Self::ScalerServer | Self::CounterReset => Severity::Info,
             Self::InstanceSilent
             | Self::UnmatchedSeries
             | Self::DuplicateSeries

@@ -35,6 +35,8 @@ use super::tls::Tls;
 /// Largest list of request headers, as Go's servers allow: groups of a user travel in headers, long
 /// selectors in the path.
 const MAX_HEADERS_BYTES: u32 = 1 << 20;
+/// Largest number of headers of a request of HTTP/1.
+const MAX_HEADERS: usize = 4096;
 
 /// Streams a client may open and reset before they were looked at; beyond that the connection ends. Every
 /// reset one costs work.
@@ -159,7 +161,9 @@ fn builder(http2: Http2) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADERS_BYTES as usize);
+        .max_buf_size(MAX_HEADERS_BYTES as usize)
+        // A user's groups come one header each; only their size is limited, as elsewhere.
+        .max_headers(MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::metrics::{Labels, Page};
-use super::view::MAX_REPLICAS;
+use super::number;
 use crate::control::{AcceleratorUse, ClassDecision, Decision, Latency, ModelDecision, PoolDecision};
 use crate::observe::FindingKind;
 use crate::policy::{Mode, Promise};
 
 /// Write every family of this decision.
 pub(super) fn decision(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
-    published(page, &decision.pools)?;
+    published(page, decision)?;
     replicas(page, &decision.pools)?;
     follows(page, decision)?;
     inputs(page, &decision.pools)?;
@@ -45,8 +45,10 @@ fn per_pool(
 }
 
 /// The numbers that somebody follows, and the shadow of those nobody should.
-fn published(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
-    let desired = |pool: &PoolDecision| pool.published().filter(|n| *n <= MAX_REPLICAS).map(f64::from);
+fn published(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
+    let pools = decision.pools.as_slice();
+    let error = decision.source_error.as_deref();
+    let desired = |pool: &PoolDecision| number::of_pool(pool, error).ok().map(f64::from);
     let help = "Replicas the pool should run. Only pools in mode act.";
     per_pool(page, pools, "poolwright_desired_replicas", help, desired)?;
     let help = "The same as poolwright_desired_replicas, under the name and labels known from WVA.";

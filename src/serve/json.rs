@@ -13,7 +13,6 @@ use super::encode::json_response;
 use super::health;
 use super::number::{self, NoNumber};
 use super::state::{Current, ServeState};
-use super::view::MAX_REPLICAS;
 use crate::control::{DaemonStatus, HistoryPoint, PolicyStatus, PoolDecision, Withheld};
 use crate::observe::Quality;
 use crate::observe::cluster::PoolCluster;
@@ -48,8 +47,8 @@ struct PoolAnswer<'a> {
 }
 
 impl<'a> PoolAnswer<'a> {
-    fn new(pool: &'a PoolDecision, age_seconds: f64) -> Self {
-        let desired = pool.published().filter(|n| *n <= MAX_REPLICAS);
+    fn new(pool: &'a PoolDecision, source_error: Option<&str>, age_seconds: f64) -> Self {
+        let desired = number::of_pool(pool, source_error).ok();
         let current = match (pool.ready, pool.starting) {
             (None, None) => None,
             (ready, starting) => Some(ready.unwrap_or(0).saturating_add(starting.unwrap_or(0))),
@@ -146,7 +145,8 @@ async fn pools(State(state): State<ServeState>) -> Response {
         Ok(current) => current,
         Err(why) => return withheld(&why),
     };
-    let pools = view.decision.pools.iter().map(|pool| PoolAnswer::new(pool, age_seconds)).collect();
+    let error = view.decision.source_error.as_deref();
+    let pools = view.decision.pools.iter().map(|pool| PoolAnswer::new(pool, error, age_seconds)).collect();
     found(&PoolList { at_seconds: view.decision.at_seconds, pools })
 }
 
@@ -159,7 +159,7 @@ async fn pool(State(state): State<ServeState>, path: Result<Path<(String, String
         Err(why) => return withheld(&why),
     };
     match number::of(&view, &namespace, &name) {
-        Ok((pool, _)) => found(&PoolAnswer::new(pool, age_seconds)),
+        Ok((pool, _)) => found(&PoolAnswer::new(pool, view.decision.source_error.as_deref(), age_seconds)),
         Err(why) => no_number(&why),
     }
 }

@@ -9,7 +9,7 @@ use poolwright::cluster::doctor::{
 use poolwright::cluster::manifests::{KubernetesVersion, Options, grants};
 use poolwright::observe::cluster::{PoolCluster, ScalerReport};
 use poolwright::observe::{Finding as Seen, FindingKind, Histogram, Observation, PoolObservation, Quality, Signal};
-use poolwright::policy::Policy;
+use poolwright::policy::{Mode, Policy};
 use poolwright::serve::Owner;
 
 use crate::observe_support::{NOW, policy, pool};
@@ -94,6 +94,24 @@ fn deny(facts: &mut ClusterFacts, resource: &str) {
 #[test]
 fn a_healthy_cluster_is_healthy() {
     assert!(look(&observation(), facts()).is_healthy());
+}
+
+/// Nothing of the API is there where everybody only advises, and nothing of it is needed.
+#[test]
+fn advice_needs_no_registration() {
+    let mut policy = fleet();
+    policy.pools.iter_mut().for_each(|pool| pool.mode = Mode::Advise);
+    let mut before = facts();
+    before.api = Lookup::Absent;
+    deny(&mut before, "apiservices");
+    for (_, answers) in &mut before.grants {
+        let reading = answers.iter_mut().filter(|(right, _)| right.resource == "apiservices" && right.verb != "patch");
+        reading.for_each(|(_, answer)| *answer = Answer::Yes);
+    }
+    let report = judge(&policy, &observation(), &Cluster::Read(Box::new(before.clone())), &settings());
+    assert!(report.is_healthy(), "{report:#?}");
+    let acting = look(&observation(), before);
+    assert!(acting.findings.iter().any(|f| f.kind == "right-missing"), "{acting:#?}");
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn every_choice_renders_arguments_that_are_known() {
         [
             of.clone(),
             Options { certificates: Certificates::CertManager, ..of.clone() },
+            Options { upstream: (follower == Follower::Hpa).then(|| "https://a.b.svc".into()), ..of.clone() },
             Options { keda_tls: false, state: StateVolume::Empty, ..of.clone() },
             Options { metrics: MetricsFrom::Prometheus("http://prometheus:9090".into()), service_monitor: true, ..of },
         ]
@@ -55,6 +56,9 @@ fn every_choice_renders_arguments_that_are_known() {
         let found: Vec<_> = rendered.manifests.iter().filter_map(|m| arguments(&m.object)).collect();
         assert_eq!(found.len(), 1);
         parse(&found[0], &format!("{options:?}"));
+        let takes = found[0].iter().any(|argument| argument == "--take-over");
+        let registers = rendered.manifests.iter().any(|m| m.object["kind"] == "APIService");
+        assert_eq!((takes, registers), (options.upstream.is_some(), options.follower == Follower::Hpa && !takes));
         assert!(cli::check(&["poolwright", "serve", "--policy=p", "--no-such-flag"]).is_err(), "the parser is asked");
     }
 }

@@ -189,6 +189,10 @@ fn what_a_server_can_do_decides_what_is_said() {
         let subject = Subject { server_minor: minor, ..subject(policy) };
         of_hpas(&subject, std::slice::from_ref(hpa)).findings
     };
+    for minor in [32, 34] {
+        let kind = said(&policy, Some(minor), &no_tolerance)[0].kind;
+        assert_eq!(kind, FindingKind::ScalerServer, "nothing is wrong with an HPA that does what 1.{minor} can");
+    }
     assert!(said(&policy, Some(32), &no_tolerance)[0].message.contains("--horizontal-pod-autoscaler-tolerance=0"));
     assert!(said(&policy, Some(33), &no_tolerance)[0].message.contains("HPAConfigurableTolerance"));
     assert!(!said(&policy, Some(36), &no_tolerance)[0].message.contains("HPAConfigurableTolerance"));
@@ -199,8 +203,11 @@ fn what_a_server_can_do_decides_what_is_said() {
     assert!(said(&policy, Some(35), &no_tolerance)[0].message.contains("surge"));
 
     policy.pools[0].min = 0;
-    assert!(said(&policy, Some(36), &hpa())[0].message.contains("HPAScaleToZero"));
-    assert!(!said(&policy, Some(37), &hpa())[0].message.contains("HPAScaleToZero"));
+    let known = &said(&policy, Some(36), &hpa())[0];
+    assert!(known.kind == FindingKind::ScalerServer && known.message.contains("HPAScaleToZero"), "{known:?}");
+    let wrong = &said(&policy, Some(37), &hpa())[0];
+    assert!(wrong.kind == FindingKind::ScalerLimits && !wrong.message.contains("HPAScaleToZero"), "{wrong:?}");
+    assert_eq!(said(&policy, Some(36), &with(hpa(), "/spec/minReplicas", json!(2)))[0].kind, FindingKind::ScalerLimits);
     assert_eq!(said(&policy, Some(37), &with(hpa(), "/spec/minReplicas", json!(0))), vec![]);
 }
 
@@ -209,10 +216,12 @@ fn zero_is_left_only_by_who_can() {
     let mut policy = fleet();
     policy.pools[0].min = 0;
     let zero = with(hpa(), "/spec/minReplicas", json!(0));
-    let asleep = Subject { wanted: Some(0), ..subject(&policy) };
+    let asleep = Subject { wanted: Some(0), server_minor: Some(37), ..subject(&policy) };
     let answer = of_hpas(&asleep, std::slice::from_ref(&zero));
     assert_eq!(kinds(&answer), vec![FindingKind::ScalerCondition]);
     assert!(answer.findings[0].message.contains("scale deployment/a --replicas=1"), "{:?}", answer.findings);
+    let silent = Subject { server_minor: Some(35), ..asleep };
+    assert_eq!(of_hpas(&silent, std::slice::from_ref(&zero)).findings, vec![], "it does not say who put it to 0");
     let by_itself = with(
         zero.clone(),
         "/status/conditions",

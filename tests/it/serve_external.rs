@@ -178,6 +178,13 @@ async fn a_zero_that_is_only_held_is_an_error() {
     assert_eq!(seen.json()["items"][0]["value"], "0");
     let message = Daemon::new(zero(Some("no answer"))).get(&values("n", DESIRED, "pool=p")).await;
     assert!(message.status_error(503, "ServiceUnavailable").contains("no answer"));
+    // Nor does anybody else hear it: another adapter may read /metrics.
+    let (seen, blind) = (Daemon::new(zero(None)), Daemon::new(zero(Some("no answer"))));
+    let sample = "_desired_replicas{namespace=\"n\"";
+    assert_eq!(seen.get("/metrics").await.body.matches(sample).count(), 2, "the metric and its alias");
+    assert_eq!(blind.get("/metrics").await.body.matches(sample).count(), 0);
+    let listed = async |daemon: &Daemon| daemon.get("/v1/pools").await.json()["pools"][0]["desired_replicas"].take();
+    assert_eq!((listed(&seen).await, listed(&blind).await), (0.into(), serde_json::Value::Null));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tokio::task::JoinHandle;
 
 use crate::cluster::{ClusterReviews, ClusterTrust, Patience};
 use crate::control::SystemClock;
@@ -36,7 +37,12 @@ pub struct Api {
     tls: Tls,
     access: Access,
     trust: Option<Arc<ClusterTrust>>,
+    /// The task that keeps the trust current.
+    pub following: Follows,
 }
+
+/// A task that never ends by itself, where one is needed.
+type Follows = Option<JoinHandle<()>>;
 
 impl ApiArgs {
     /// Open the listener if one is wanted, and begin to follow whom the cluster trusts. `kept` is a certificate
@@ -46,15 +52,15 @@ impl ApiArgs {
     /// No cluster to ask, no certificate, or an address that cannot be used.
     pub fn open(&self, client: Option<&kube::Client>, kept: Option<Tls>) -> Result<Option<Api>> {
         let Some(address) = self.api_listen else { return Ok(None) };
-        let (access, trust) = self.access(client)?;
+        let (access, trust, following) = self.access(client)?;
         let tls = self.tls(kept)?;
         let socket = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        Ok(Some(Api { socket, tls, access, trust }))
+        Ok(Some(Api { socket, tls, access, trust, following }))
     }
 
-    fn access(&self, client: Option<&kube::Client>) -> Result<(Access, Option<Arc<ClusterTrust>>)> {
+    fn access(&self, client: Option<&kube::Client>) -> Result<(Access, Option<Arc<ClusterTrust>>, Follows)> {
         if self.api_insecure_no_authentication {
-            return Ok((Access::open(), None));
+            return Ok((Access::open(), None, None));
         }
         let Some(client) = client else {
             bail!(
@@ -64,10 +70,10 @@ impl ApiArgs {
         };
         let trust = Arc::new(ClusterTrust::default());
         let (following, asked) = (Arc::clone(&trust), client.clone());
-        tokio::spawn(async move { following.follow(asked).await });
+        let follows = tokio::spawn(async move { following.follow(asked).await });
         let reviews = Arc::new(ClusterReviews::new(client.clone(), Patience::default()));
         let access = Access::delegated(trust.clone(), reviews, Arc::new(SystemClock), Limits::default());
-        Ok((access, Some(trust)))
+        Ok((access, Some(trust), Some(follows)))
     }
 
     /// Clients' certificates are asked for and judged per request, except where nobody is judged.

@@ -52,6 +52,9 @@ pub struct ClusterArgs {
     upstream_token: Option<PathBuf>,
 }
 
+/// Longest life of a certificate; its authority's, four times as long, must be a date that X.509 can say.
+const LONGEST_LIFE_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
+
 /// The running tasks; they end when this is dropped.
 #[derive(Debug)]
 pub struct ClusterTasks {
@@ -70,6 +73,11 @@ impl Drop for ClusterTasks {
 }
 
 impl ClusterTasks {
+    /// The tasks; none of them ends by itself.
+    pub fn handles(&mut self) -> impl Iterator<Item = &mut JoinHandle<()>> {
+        self.tasks.iter_mut()
+    }
+
     /// Say under the scale targets what keeps them from following, with every new decision.
     pub fn tell_targets(&mut self, published: Arc<ArcSwap<Published>>) {
         let events = self.events.clone();
@@ -111,7 +119,7 @@ impl ClusterArgs {
         let (events, writer) = Events::new(client.clone(), clock.clone());
         let mut names = identity.dns_names();
         names.extend(self.api_tls_names.iter().cloned());
-        let lifetimes = Lifetimes { leaf_seconds: self.api_tls_lifetime.seconds().max(10.0) };
+        let lifetimes = Lifetimes { leaf_seconds: self.api_tls_lifetime.seconds().clamp(10.0, LONGEST_LIFE_SECONDS) };
         let certificates = self.api_tls_secret.clone().map(|secret| CertificateSettings { secret, names, lifetimes });
         let settings = StandingSettings {
             identity,

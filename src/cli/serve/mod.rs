@@ -14,6 +14,7 @@ use std::time::Duration as StdDuration;
 use anyhow::{Context, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::api::{Api, ApiArgs};
@@ -87,9 +88,10 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         eprintln!("poolwright: --api-tls-secret needs a cluster: run in a pod, or say --kubernetes on");
         return Ok(Exit::Usage);
     }
-    let sockets = Sockets::open(&args, client.as_ref())?;
+    let mut sockets = Sockets::open(&args, client.as_ref())?;
     let watch = client.map(|client| ClusterWatch::start(client, &policy));
     let store = args.state_dir.as_deref().map(StateStore::open).transpose()?;
+    let _held = store.as_ref().map(StateStore::lock).transpose()?;
     let state = store.as_ref().map_or_else(State::default, load_state);
     let journal = store.as_ref().map(|s| {
         let limits = JournalLimits { file_bytes: args.journal_mb.max(1) << 20, ..JournalLimits::default() };
@@ -106,6 +108,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
     sockets.announce(&args)?;
     let serving =
         ServeState::new(daemon.published(), Arc::new(SystemClock)).with_selector_required(args.require_selector);
+    let mut trust = sockets.api.as_mut().and_then(|api| api.following.take());
     let (listeners, serving, mut tasks) = sockets.listeners(serving);
     if let Some(tasks) = &mut tasks {
         tasks.tell_targets(daemon.published());
@@ -122,6 +125,10 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         result = &mut control => {
             // The loop only ends when asked to; anything else is a failure nobody may overlook.
             tracing::error!(?result, "the control loop ended");
+            Exit::Failed
+        }
+        result = background(&mut tasks, &mut trust) => {
+            tracing::error!(?result, "a task that watches the cluster ended");
             Exit::Failed
         }
     };
@@ -198,6 +205,16 @@ impl Sockets {
         listeners.extend(self.keda.map(|keda| keda.listener(state.clone())));
         (listeners, state, self.tasks)
     }
+}
+
+/// Ends when a task ends that never should: the trust would grow old, or certificates run out.
+async fn background(tasks: &mut Option<ClusterTasks>, trust: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+    let watched = tasks.iter_mut().flat_map(ClusterTasks::handles).chain(trust.iter_mut());
+    let watched: Vec<&mut JoinHandle<()>> = watched.collect();
+    if watched.is_empty() {
+        return std::future::pending().await;
+    }
+    futures::future::select_all(watched).await.0
 }
 
 fn load_state(store: &StateStore) -> State {

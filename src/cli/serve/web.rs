@@ -62,20 +62,24 @@ impl Web {
         }
     }
 
+    /// Whether the external metrics API is here too: nobody is asked who they are, so on a loopback only, where it
+    /// has no listener of its own.
+    fn serves_api(&self, own_api: bool) -> Result<bool> {
+        Ok(!own_api && self.socket.local_addr()?.ip().is_loopback())
+    }
+
     /// Say where it listens and who may read what; `own_api` when the external metrics API is elsewhere.
     pub fn announce(&self, own_api: bool) -> Result<()> {
         let address = self.socket.local_addr()?;
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let what = if own_api { "page, JSON, /metrics" } else { "page, JSON, /metrics, external metrics" };
+        let serves_api = self.serves_api(own_api)?;
+        let what = if serves_api { "page, JSON, /metrics, external metrics" } else { "page, JSON, /metrics" };
         eprintln!("poolwright {} serves {scheme}://{address}/ ({what})", env!("CARGO_PKG_VERSION"));
         let loopback = address.ip().is_loopback();
-        match (own_api, loopback) {
-            (true, _) => {}
-            (false, true) => eprintln!("listening on loopback only; external metric requests are not authenticated"),
-            (false, false) => eprintln!(
-                "WARNING: external metric requests are not authenticated and {address} is not loopback: restrict who \
-                 can reach it, in a cluster with a NetworkPolicy"
-            ),
+        if serves_api {
+            eprintln!("listening on loopback only; external metric requests are not authenticated");
+        } else if !own_api {
+            eprintln!("external metrics are not served: {address} is not loopback, and there is no --api-listen");
         }
         if self.credentials.is_some() {
             eprintln!("/v1/ asks for an API key or a bearer token");
@@ -89,7 +93,8 @@ impl Web {
     }
 
     pub fn listener(self, state: ServeState, own_api: bool) -> Listener {
-        let router = if own_api { web_router(state) } else { router(state) };
+        // An address that cannot be read is taken for one that everybody reaches.
+        let router = if self.serves_api(own_api).unwrap_or(false) { router(state) } else { web_router(state) };
         Listener { socket: self.socket, router, tls: self.tls, http2: Http2::default() }
     }
 }

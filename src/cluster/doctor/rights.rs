@@ -2,6 +2,7 @@
 
 use super::{Answer, Area, ClusterFacts, Lookup, Report, Settings, Severity, what};
 use crate::cluster::manifests::{Grant, Right};
+use crate::serve::Owner;
 
 /// Group of what is good to have: without it nothing is decided or followed differently.
 const EVENTS: &str = "events.k8s.io";
@@ -34,8 +35,13 @@ pub(super) fn judge(facts: &ClusterFacts, needs_api: bool, settings: &Settings, 
             );
             report.add(Area::Rights, Severity::Info, "not-checked", account(settings), message);
         }
+        // Whoever only advises writes no APIService, and the manifests give the right together with the object.
+        let writes = needs_api || matches!(&facts.api, Lookup::Found(api) if api.owner == Owner::Ours);
         for (grant, answers) in &facts.grants {
-            missing(grant, answers, facts.keda_installed, settings, report);
+            let of_writer = grant.rights.iter().all(|r| r.resource == "apiservices" && r.verb == "patch");
+            if writes || !of_writer {
+                missing(grant, answers, facts.keda_installed, settings, report);
+            }
         }
     }
     if needs_api {

@@ -25,8 +25,12 @@ pub fn objects(options: &Options, acts: bool) -> Vec<Manifest> {
     if options.certificates == Certificates::SelfMade {
         objects.extend(writer(options));
     }
-    // Last: the daemon writes to it as soon as it appears, and needs its rights by then.
-    objects.push(apiservice(options));
+    match options.upstream {
+        // Last: the daemon writes to it as soon as it appears, and needs its rights by then.
+        None => objects.push(apiservice(options)),
+        // The object is there, and the daemon itself takes it, together with the authority to trust.
+        Some(_) => objects.push(upstream_binding(options)),
+    }
     objects.into_iter().map(|m| m.hold_back_unless(acts, held_back.clone())).collect()
 }
 
@@ -75,6 +79,13 @@ fn reader_binding(options: &Options) -> Manifest {
         "Where kube-controller-manager runs without --use-service-account-credentials, HPA asks as another subject: \
          {apiGroup: rbac.authorization.k8s.io, kind: User, name: \"system:kube-controller-manager\"}.",
     )
+}
+
+/// What the daemon passes on it asks for itself.
+fn upstream_binding(options: &Options) -> Manifest {
+    let (name, role) = (options.named("upstream-reader"), options.named("external-metrics-reader"));
+    role_binding(options, &name, None, ("ClusterRole", &role), &service_account(options))
+        .note("The other metrics server lets poolwright read what it passes on.")
 }
 
 /// The right to keep the caBundle of that one object current.

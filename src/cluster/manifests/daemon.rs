@@ -197,6 +197,10 @@ fn arguments(options: &Options) -> Vec<String> {
                 add(&format!("--api-tls-key={API_TLS}/tls.key"));
             }
         }
+        if let Some(url) = &options.upstream {
+            add(&format!("--upstream={url}"));
+            add("--take-over");
+        }
     }
     if options.is_keda_grpc() {
         add("--keda-listen=0.0.0.0:9443");

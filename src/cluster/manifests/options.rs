@@ -54,6 +54,9 @@ pub struct Options {
     pub image: String,
     pub metrics: MetricsFrom,
     pub certificates: Certificates,
+    /// The metrics server from which the daemon takes the external metrics API, and to which it passes on what is not
+    /// its own.
+    pub upstream: Option<String>,
     /// KEDA's calls are mutual TLS; else plain text, with nothing but the NetworkPolicy in front.
     pub keda_tls: bool,
     /// Namespace of KEDA's operator.
@@ -83,6 +86,7 @@ impl Default for Options {
             image: Self::default_image(),
             metrics: MetricsFrom::Pods,
             certificates: Certificates::SelfMade,
+            upstream: None,
             keda_tls: true,
             keda_namespace: "keda".to_owned(),
             monitoring_namespace: "monitoring".to_owned(),

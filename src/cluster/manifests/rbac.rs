@@ -94,8 +94,12 @@ fn pool_rules(policy: &Policy, namespace: &str) -> Vec<Value> {
     let mut rules = vec![json!({"apiGroups": [""], "resources": ["pods"], "verbs": WATCH})];
     for (group, resources) in &targets {
         rules.push(json!({"apiGroups": [group], "resources": resources, "verbs": WATCH}));
-        let scales: Vec<String> = resources.iter().map(|r| format!("{r}/scale")).collect();
-        rules.push(json!({"apiGroups": [group], "resources": scales, "verbs": ["get"]}));
+        // Of the usual kinds the object itself says what its scale would.
+        let is_usual = |r: &str| USUAL_TARGETS.contains(&(group.as_str(), r));
+        let scales: Vec<String> = resources.iter().filter(|r| !is_usual(r)).map(|r| format!("{r}/scale")).collect();
+        if !scales.is_empty() {
+            rules.push(json!({"apiGroups": [group], "resources": scales, "verbs": ["get"]}));
+        }
     }
     rules.push(json!({"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": WATCH}));
     rules.push(json!({"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": WATCH}));

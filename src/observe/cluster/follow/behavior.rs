@@ -59,7 +59,7 @@ fn tolerance(subject: &Subject<'_>, whose: &str, up: Option<&Rules>, down: Optio
                  (it came with 1.33): start kube-controller-manager with --horizontal-pod-autoscaler-tolerance=0, or \
                  expect replicas up to 10 % off"
             );
-            problems.blocks(FindingKind::ScalerTolerance, message);
+            problems.notes(FindingKind::ScalerServer, message);
         }
         return;
     }
@@ -77,7 +77,9 @@ fn tolerance(subject: &Subject<'_>, whose: &str, up: Option<&Rules>, down: Optio
         "{whose} has tolerance {up} up and {down} down: {what}; write `tolerance: \"0\"` under `behavior.scaleUp` and \
          `behavior.scaleDown`{gate}"
     );
-    if lost > 0 {
+    if lost > 0 && subject.is_before(35) {
+        problems.notes(FindingKind::ScalerServer, message);
+    } else if lost > 0 {
         problems.blocks(FindingKind::ScalerTolerance, message);
     } else {
         problems.notes(FindingKind::ScalerTolerance, message);

@@ -142,7 +142,8 @@ fn slept_by_itself(hpa: &Hpa) -> bool {
 
 /// An HPA does not touch a target that somebody else set to zero.
 fn asleep(subject: &Subject<'_>, whose: &str, hpa: &Hpa, problems: &mut Problems) {
-    if subject.wanted == Some(0) && hpa.min == 0 && !slept_by_itself(hpa) {
+    // Before 1.36 an HPA does not say who put its target to 0.
+    if subject.wanted == Some(0) && hpa.min == 0 && !slept_by_itself(hpa) && !subject.is_before(36) {
         let target = &subject.pool().target;
         let message = format!(
             "{whose} sleeps: its target was set to 0 by somebody else, so it will not wake it; run `kubectl -n {} scale \

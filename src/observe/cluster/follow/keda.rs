@@ -5,8 +5,8 @@ use crate::observe::FindingKind;
 use crate::observe::cluster::{ScaledObject, Trigger};
 use crate::policy::Pool;
 
-/// Trigger metadata that names the pool; the second is known from WVA.
-const POOL_KEYS: [&str; 2] = ["pool", "variant"];
+/// Trigger metadata that names the pool.
+const POOL_KEY: &str = "pool";
 /// Enough to bridge an outage of ours; a longer wait before the step to zero only damps a second time what the
 /// policy already damps.
 const MOST_COOLDOWN_SECONDS: i64 = 300;
@@ -19,7 +19,7 @@ enum Asks<'a> {
 }
 
 fn asks<'a>(trigger: &'a Trigger, pool: &Pool) -> Asks<'a> {
-    let named = POOL_KEYS.iter().find_map(|key| trigger.metadata.get(*key)).map(String::as_str);
+    let named = trigger.metadata.get(POOL_KEY).map(String::as_str);
     match trigger.kind.as_str() {
         "external" | "external-push" => match named {
             Some(name) => Asks::Pool(Some(name)),

@@ -168,15 +168,16 @@ fn limits(subject: &Subject<'_>, min: (&str, i64), max: (&str, i64), problems: &
         );
         problems.blocks(FindingKind::ScalerLimits, message);
     }
-    if min > i64::from(pool.min) {
-        let what = if pool.min == 0 && subject.is_before(37) {
-            " (needs the feature HPAScaleToZero, on by default from 1.37, or KEDA)"
-        } else {
-            ""
-        };
+    if min == 1 && pool.min == 0 && min_field.ends_with("minReplicas") && subject.is_before(37) {
         let message = format!(
-            "{min_field} is {min}, the policy allows {}: smaller numbers are not reached; write {min_field}: {}{what}, \
-             or `min: {min}` in the policy",
+            "{min_field} is 1, the policy allows 0, which this server's HPA knows only with the feature HPAScaleToZero \
+             (on by default from 1.37): the last replica stays; use KEDA, or write `min: 1` in the policy"
+        );
+        problems.notes(FindingKind::ScalerServer, message);
+    } else if min > i64::from(pool.min) {
+        let message = format!(
+            "{min_field} is {min}, the policy allows {}: smaller numbers are not reached; write {min_field}: {}, or \
+             `min: {min}` in the policy",
             pool.min, pool.min
         );
         problems.blocks(FindingKind::ScalerLimits, message);
