@@ -14,7 +14,7 @@ mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use daemon::{Daemon, DaemonParts, PolicyReload};
-pub use decide::{GivenDemand, Sizing, decide, problem_of, size};
+pub use decide::{GivenDemand, LiveMemory, Sizing, decide, problem_of, size};
 pub use decision::{
     AcceleratorUse, Binding, ClassDecision, Decision, Latency, ModelDecision, PoolDecision, Route, SolveReport,
 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::decide::LiveMemory;
 use crate::demand::{RateMemory, ShapeMemory};
 use crate::observe::RatePoint;
 use crate::perf::CapacityCache;
@@ -19,6 +20,9 @@ pub struct State {
     pub version: u32,
     pub models: BTreeMap<String, ModelMemory>,
     pub pools: BTreeMap<String, PoolMemory>,
+    /// What pools showed of their servers' speed.
+    #[serde(default)]
+    pub live: BTreeMap<String, LiveMemory>,
     /// Capacities already computed. A pure function of its inputs, so leaving it out of the stored form
     /// changes no answer.
     #[serde(skip)]
@@ -38,6 +42,7 @@ impl Default for State {
             version: STATE_VERSION,
             models: BTreeMap::new(),
             pools: BTreeMap::new(),
+            live: BTreeMap::new(),
             capacities: CapacityCache::default(),
         }
     }
@@ -50,6 +55,7 @@ impl State {
             version: self.version,
             models: self.models.clone(),
             pools: self.pools.clone(),
+            live: self.live.clone(),
             capacities: CapacityCache::default(),
         }
     }

@@ -149,6 +149,8 @@ pub enum FindingKind {
     ScalerWaits,
     /// A scaler does what this version of the server lets it do, and that is not all.
     ScalerServer,
+    /// Servers are further from their performance figures than the evidence for these allows.
+    ModelDrift,
 }
 
 /// How bad a finding is.
@@ -192,6 +194,7 @@ impl FindingKind {
             Self::ScalerCondition => "scaler-condition",
             Self::ScalerWaits => "scaler-waits",
             Self::ScalerServer => "scaler-server",
+            Self::ModelDrift => "model-drift",
         }
     }
 
@@ -204,6 +207,7 @@ impl FindingKind {
             | Self::Implausible
             | Self::ClockSkew
             | Self::Unschedulable
+            | Self::ModelDrift
             | Self::ScalerTolerance
             | Self::ScalerLimits
             | Self::ScalerBehavior

@@ -11,6 +11,7 @@ mod curve;
 pub mod fit;
 mod hardware;
 mod latency;
+pub mod live;
 mod log_fit;
 mod parameters;
 mod queue;

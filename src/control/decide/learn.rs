@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::calibrate::calibrate;
 use super::size::GivenDemand;
 use crate::control::State;
 use crate::demand::{Bucket, Forecast};
-use crate::observe::{Histogram, Observation, PoolObservation, Quality};
+use crate::observe::{Finding, Histogram, Observation, PoolObservation, Quality};
 use crate::perf::Shape;
 use crate::policy::{Mode, Model, Policy, Promise};
 use crate::safety::{Knowledge, PoolMemory};
@@ -30,6 +31,8 @@ const HIT_STEP: f64 = 0.05;
 pub(super) struct Known {
     pub pools: Vec<PoolKnown>,
     pub models: Vec<ModelKnown>,
+    /// What was learnt that a person should know.
+    pub findings: Vec<Finding>,
 }
 
 pub(super) struct PoolKnown {
@@ -121,7 +124,8 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
             learn_model(policy, model, &parts, knowledge, state, now_seconds)
         })
         .collect();
-    Known { pools, models }
+    let findings = calibrate(policy, observation, &pools, state, now_seconds);
+    Known { pools, models, findings }
 }
 
 /// A cluster is watched, and does not say how many replicas the target asks for. What answers may be less than

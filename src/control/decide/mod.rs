@@ -3,12 +3,14 @@
 //! Same policy, same observation, same state, same time: the same decision, byte for byte. It asks no
 //! clock and no network; the search budget is counted in units of work.
 
+mod calibrate;
 mod explain;
 mod learn;
 mod problem;
 mod report;
 mod size;
 
+pub use calibrate::LiveMemory;
 pub use size::{GivenDemand, Sizing, size};
 
 use super::{Decision, State};
@@ -224,6 +226,7 @@ fn moves_of(
 fn forget(policy: &Policy, state: &mut State) {
     state.pools.retain(|id, _| policy.pools.iter().any(|p| p.id() == *id));
     state.models.retain(|id, _| policy.models.iter().any(|m| m.id() == *id));
+    state.live.retain(|id, _| policy.pools.iter().any(|p| p.id() == *id));
 }
 
 impl Knowledge {

@@ -1,5 +1,6 @@
 //! From what is known to the optimisation problem.
 
+use super::calibrate::corrected;
 use super::learn::{Known, planned_hit_ratio};
 use crate::control::State;
 use crate::demand::Bucket;
@@ -66,9 +67,10 @@ fn replica_of(pool: &Pool, state: &State) -> Replica {
         (Some(_), Evidence::OutsideIn) => Evidence::Range,
         (_, evidence) => evidence,
     };
+    let (parameters, evidence) = corrected(pool, evidence, state);
     Replica {
         prefix_hit_ratio: planned_hit_ratio(memory.and_then(|m| m.prefix_hit_ratio)),
-        ..Replica::new(pool.parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
+        ..Replica::new(parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn report(policy: &Policy, observation: &Observation, answer: &Answer
             gap: solution.gap,
             refused: solution.refused,
         },
-        findings: observation.findings.clone(),
+        findings: observation.findings.iter().chain(&answer.known.findings).cloned().collect(),
         source_error: observation.source_error.clone(),
     }
 }

@@ -31,6 +31,7 @@ pub fn size(policy: &Policy, demands: &[GivenDemand], state: &mut State) -> Sizi
     let known = Known {
         pools: policy.pools.iter().map(|_| PoolKnown::empty()).collect(),
         models: demands.iter().map(ModelKnown::given).collect(),
+        findings: vec![],
     };
     let mut built = problem::build(policy, &known, state, Scope::All);
     for pool in &mut built.problem.pools {

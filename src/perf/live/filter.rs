@@ -1,0 +1,314 @@
+//! Three factors with their covariance, and how a window changes them.
+
+use serde::{Deserialize, Serialize};
+
+use super::Sample;
+use crate::perf::{Evidence, Experts, Parameters};
+
+/// Fixed time and experts; tokens; KV memory.
+const FACTORS: usize = 3;
+type Vector = [f64; FACTORS];
+type Matrix = [Vector; FACTORS];
+
+/// Largest factor, either way.
+const MOST: f64 = 3.0;
+/// Error of the model's form on a mean ITL that its parameters cannot mend, relative.
+const ITL_ERROR: f64 = 0.06;
+/// The same of a mean TTFT, which also depends on how arrivals cluster.
+const TTFT_ERROR: f64 = 0.3;
+/// Spread of single requests around the mean, relative.
+const REQUEST_ERROR: f64 = 0.5;
+/// Requests without which a window says nothing.
+const FEWEST_REQUESTS: f64 = 20.0;
+/// Standard deviations beyond which a window is not believed at once.
+const GATE: f64 = 3.0;
+/// Windows in a row, all on one side, after which the server has changed and is believed.
+const CHANGED: u32 = 3;
+/// How far a server may have changed then, standard deviation of the logarithm.
+const CHANGE: f64 = 0.4;
+/// How far a server wanders in an hour, standard deviation of the logarithm.
+const WANDER: f64 = 0.05;
+/// Time in which a correction that nothing renews loses most of itself, seconds.
+const FADE_SECONDS: f64 = 86_400.0;
+/// Windows without which nobody speaks of live evidence.
+const FEWEST_WINDOWS: u32 = 5;
+/// Steps of the logarithm in which a correction enters a plan, so that noise moves nothing.
+const STEP: f64 = 0.02;
+/// Error that stays however much was seen, relative.
+const FLOOR: f64 = 0.04;
+/// Standard deviations of the prior beyond which parameters are wrong rather than rough.
+const ALARM: f64 = 2.5;
+
+/// What is believed before anything was seen: standard deviations of the logarithms of the factors.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prior {
+    /// Of all three together: the server is faster or slower as a whole.
+    pub common: f64,
+    /// Of each on its own.
+    pub own: f64,
+}
+
+impl Prior {
+    /// The measured spread of predictions that this evidence has.
+    pub fn of(evidence: Evidence) -> Self {
+        match evidence {
+            Evidence::OutsideIn | Evidence::Range => Self { common: 0.2, own: 0.15 },
+            Evidence::Curve | Evidence::Live => Self { common: 0.1, own: 0.07 },
+        }
+    }
+
+    fn covariance(&self) -> Matrix {
+        let mut matrix = [[self.common.powi(2); FACTORS]; FACTORS];
+        for (i, row) in matrix.iter_mut().enumerate() {
+            row[i] += self.own.powi(2);
+        }
+        matrix
+    }
+}
+
+/// What became of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The factors have moved towards it.
+    Accepted,
+    /// It is too far off; the next ones will tell.
+    Doubted,
+    /// Several in a row were far off on one side: the server has changed, and is followed.
+    Changed,
+    /// Too few requests, or not a number.
+    Useless,
+}
+
+/// Parameters that are further off than their evidence allows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drift {
+    /// Measured over believed time between tokens.
+    pub factor: f64,
+    /// The largest deviation that the evidence allows, as a factor above 1.
+    pub allowed: f64,
+}
+
+/// The correction of one pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// What the factors apply to; with other parameters one begins anew.
+    base: Parameters,
+    prior: Prior,
+    log_factors: Vector,
+    covariance: Matrix,
+    /// End of the last window, seconds.
+    at_seconds: Option<f64>,
+    /// Windows that moved the factors.
+    windows: u32,
+    /// Windows in a row that did not fit; negative when they were faster than expected.
+    doubts: i32,
+    effect: Option<Effect>,
+}
+
+/// What the correction does to the time between tokens at the last operating point; logarithms.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Effect {
+    change: f64,
+    /// Standard deviation now.
+    deviation: f64,
+    /// Standard deviation before anything was seen.
+    believed: f64,
+}
+
+impl Calibration {
+    pub fn new(base: Parameters, prior: Prior) -> Self {
+        Self {
+            base,
+            prior,
+            log_factors: [0.0; FACTORS],
+            covariance: prior.covariance(),
+            at_seconds: None,
+            windows: 0,
+            doubts: 0,
+            effect: None,
+        }
+    }
+
+    /// True when this belongs to these parameters and every number in it can be reckoned with; a stored one may
+    /// come from another policy or from a damaged file.
+    pub fn fits(&self, base: &Parameters, prior: Prior) -> bool {
+        let diagonal = (0..FACTORS).all(|i| self.covariance[i][i] > 0.0);
+        let numbers = self.covariance.iter().flatten().chain(&self.log_factors).all(|v| v.is_finite());
+        let bounded = self.log_factors.iter().all(|v| v.abs() <= MOST.ln() + 1e-9);
+        self.base == *base && self.prior == prior && diagonal && numbers && bounded
+    }
+
+    /// Learn from a window. `sample` must end after the last one.
+    pub fn observe(&mut self, sample: &Sample) -> Outcome {
+        if !sample.is_sound() || sample.requests < FEWEST_REQUESTS {
+            return Outcome::Useless;
+        }
+        if self.at_seconds.is_some_and(|last| sample.at_seconds <= last) {
+            return Outcome::Useless;
+        }
+        self.age(sample.at_seconds);
+        let noise = |error: f64| error.powi(2) + REQUEST_ERROR.powi(2) / sample.requests;
+        let itl = |p: &Parameters| Some(sample.itl_of(p).ln());
+        let mut outcome = Outcome::Accepted;
+        if let Some(side) = self.is_far(&itl, sample.itl_seconds.ln(), noise(ITL_ERROR)) {
+            self.doubts = if self.doubts * side > 0 { self.doubts + side } else { side };
+            if self.doubts.unsigned_abs() < CHANGED {
+                return Outcome::Doubted;
+            }
+            self.widen();
+            outcome = Outcome::Changed;
+        }
+        self.doubts = 0;
+        self.update(&itl, sample.itl_seconds.ln(), noise(ITL_ERROR));
+        if let Some(seen) = sample.ttft_seconds {
+            let ttft = |p: &Parameters| sample.ttft_of(p).map(f64::ln);
+            // What does not fit here is a queue that nobody saw.
+            if self.is_far(&ttft, seen.ln(), noise(TTFT_ERROR)).is_none() {
+                self.update(&ttft, seen.ln(), noise(TTFT_ERROR));
+            }
+        }
+        self.windows = self.windows.saturating_add(1);
+        self.judge(&itl);
+        outcome
+    }
+
+    /// Parameters as the servers showed them, in small steps.
+    pub fn corrected(&self) -> Parameters {
+        self.at(&self.log_factors.map(|v| (v / STEP).round() * STEP))
+    }
+
+    /// Windows that moved the factors.
+    pub fn windows(&self) -> u32 {
+        self.windows
+    }
+
+    /// End of the last window, seconds; `None` before the first.
+    pub fn last_seconds(&self) -> Option<f64> {
+        self.at_seconds
+    }
+
+    /// Corrected over believed time between tokens at the last operating point.
+    pub fn factor(&self) -> f64 {
+        self.effect.map_or(1.0, |effect| effect.change.exp())
+    }
+
+    /// Relative standard deviation of a prediction at the last operating point; `None` while too little was seen.
+    pub fn spread(&self) -> Option<f64> {
+        self.effect.filter(|_| self.windows >= FEWEST_WINDOWS).map(|effect| effect.deviation.hypot(FLOOR))
+    }
+
+    /// Set when the parameters are wrong rather than rough.
+    pub fn drift(&self) -> Option<Drift> {
+        let Effect { change, believed, .. } = self.effect.filter(|_| self.windows >= FEWEST_WINDOWS)?;
+        let allowed = ALARM * believed;
+        (change.abs() > allowed).then(|| Drift { factor: change.exp(), allowed: allowed.exp() })
+    }
+
+    fn at(&self, log_factors: &Vector) -> Parameters {
+        let [fixed, tokens, memory] = log_factors.map(f64::exp);
+        Parameters {
+            alpha_seconds: self.base.alpha_seconds * fixed,
+            beta_seconds_per_token: self.base.beta_seconds_per_token * tokens,
+            decode_seconds_per_token: self.base.decode_seconds_per_token * tokens,
+            gamma_seconds_per_token: self.base.gamma_seconds_per_token * memory,
+            experts: Experts { all_seconds: self.base.experts.all_seconds * fixed, ..self.base.experts },
+        }
+    }
+
+    /// What passes between two windows: the correction fades, and what is known of the server gets old.
+    fn age(&mut self, now_seconds: f64) {
+        let Some(before) = self.at_seconds.replace(now_seconds) else { return };
+        let passed = now_seconds - before;
+        let kept = (-passed / FADE_SECONDS).exp();
+        let prior = self.prior.covariance();
+        let wander = WANDER.powi(2) * passed / 3600.0;
+        for i in 0..FACTORS {
+            self.log_factors[i] *= kept;
+            for j in 0..FACTORS {
+                let faded = prior[i][j] + (self.covariance[i][j] - prior[i][j]) * kept.powi(2);
+                self.covariance[i][j] = faded + wander * if i == j { 1.0 } else { 0.5 };
+            }
+        }
+        self.limit(&prior);
+    }
+
+    /// Nothing is less certain than before anything was seen.
+    fn limit(&mut self, prior: &Matrix) {
+        for i in 0..FACTORS {
+            let ratio = prior[i][i] / self.covariance[i][i];
+            if ratio < 1.0 {
+                for j in 0..FACTORS {
+                    self.covariance[i][j] *= ratio.sqrt();
+                    self.covariance[j][i] *= ratio.sqrt();
+                }
+            }
+        }
+    }
+
+    /// The server is another one: all of it may have changed, by one factor most likely.
+    fn widen(&mut self) {
+        for (i, row) in self.covariance.iter_mut().enumerate() {
+            for (j, value) in row.iter_mut().enumerate() {
+                *value += CHANGE.powi(2) * if i == j { 1.0 } else { 0.9 };
+            }
+        }
+    }
+
+    /// How the prediction moves with each factor.
+    fn slope(&self, predict: &dyn Fn(&Parameters) -> Option<f64>) -> Option<Vector> {
+        const STEP: f64 = 0.01;
+        let mut slope = [0.0; FACTORS];
+        for i in 0..FACTORS {
+            let (mut up, mut down) = (self.log_factors, self.log_factors);
+            up[i] += STEP;
+            down[i] -= STEP;
+            slope[i] = (predict(&self.at(&up))? - predict(&self.at(&down))?) / (2.0 * STEP);
+        }
+        slope.iter().all(|v| v.is_finite()).then_some(slope)
+    }
+
+    /// -1 or 1 when the observation is not believed: faster or slower than expected.
+    fn is_far(&self, predict: &dyn Fn(&Parameters) -> Option<f64>, seen: f64, noise: f64) -> Option<i32> {
+        let slope = self.slope(predict)?;
+        let miss = seen - predict(&self.at(&self.log_factors))?;
+        let variance = quadratic(&self.covariance, &slope) + noise;
+        (miss.abs() > GATE * variance.sqrt()).then_some(if miss > 0.0 { 1 } else { -1 })
+    }
+
+    fn update(&mut self, predict: &dyn Fn(&Parameters) -> Option<f64>, seen: f64, noise: f64) {
+        let Some((slope, expected)) = self.slope(predict).zip(predict(&self.at(&self.log_factors))) else { return };
+        let lever = times(&self.covariance, &slope);
+        let variance = quadratic(&self.covariance, &slope) + noise;
+        let miss = seen - expected;
+        for i in 0..FACTORS {
+            let moved = self.log_factors[i] + lever[i] * miss / variance;
+            self.log_factors[i] = moved.clamp(-MOST.ln(), MOST.ln());
+        }
+        for i in 0..FACTORS {
+            for j in 0..FACTORS {
+                self.covariance[i][j] -= lever[i] * lever[j] / variance;
+            }
+        }
+        let prior = self.prior.covariance();
+        self.limit(&prior);
+    }
+
+    /// What the correction means where the pool is operated.
+    fn judge(&mut self, predict: &dyn Fn(&Parameters) -> Option<f64>) {
+        let now = predict(&self.at(&self.log_factors));
+        let before = predict(&self.base);
+        if let (Some(now), Some(before), Some(slope)) = (now, before, self.slope(predict)) {
+            let deviation = |matrix: &Matrix| quadratic(matrix, &slope).max(0.0).sqrt();
+            let (deviation, believed) = (deviation(&self.covariance), deviation(&self.prior.covariance()));
+            self.effect = Some(Effect { change: now - before, deviation, believed });
+        }
+    }
+}
+
+fn times(matrix: &Matrix, vector: &Vector) -> Vector {
+    std::array::from_fn(|i| matrix[i].iter().zip(vector).map(|(a, b)| a * b).sum())
+}
+
+fn quadratic(matrix: &Matrix, vector: &Vector) -> f64 {
+    times(matrix, vector).iter().zip(vector).map(|(a, b)| a * b).sum()
+}
