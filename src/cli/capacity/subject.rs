@@ -180,11 +180,11 @@ fn measured(args: &CapacityArgs, path: &Path) -> Result<Subject, String> {
         let first = problems.first().map(|p| format!("line {}: {} {}", p.line, p.path, p.message));
         format!("--profile {shown}: {}", first.unwrap_or_else(|| "cannot be read".to_owned()))
     })?;
-    let parameters = Parameters::uniform(given.alpha.seconds(), given.beta.seconds(), given.gamma.seconds());
+    let parameters = given.parameters.parameters();
     if !parameters.is_usable() {
         return Err(format!("--profile {shown}: an iteration would take no time"));
     }
-    let kv_tokens = match (given.kv_tokens, args.kv_tokens) {
+    let kv_tokens = match (given.parameters.kv_tokens, args.kv_tokens) {
         (_, Some(tokens)) => tokens,
         (Some(tokens), None) => tokens as f64,
         (None, None) => return Err(format!("--profile {shown}: says no kvTokens; give --kv-tokens")),

@@ -1,7 +1,7 @@
 //! The latencies that parameters predict for a measured point.
 
 use super::super::queue::Chain;
-use super::super::{Evidence, Experts, Limits, Parameters, Replica, Service, latency_at};
+use super::super::{Evidence, Experts, Limits, Parameters, Replica, Service, Traffic, latency_at};
 use super::closed::{self, Clients, Run, Server, Work, seconds};
 use super::point::{Latency, Load, Point};
 
@@ -130,15 +130,9 @@ pub fn predict(point: &Point, parameters: &Parameters, limits: Limits, kv_tokens
             Some(Predicted { ttft: Latency::mean(itl), itl: Some(Latency::mean(itl)), throughput: batch / itl })
         }
         Load::Open { rate, .. } => {
-            let replica = Replica {
-                parameters: *parameters,
-                limits,
-                kv_tokens,
-                evidence: Evidence::Curve,
-                prefix_hit_ratio: 0.0,
-            };
+            let replica = Replica::new(*parameters, limits, kv_tokens, Evidence::Curve);
             let means = Predictor::new(point, &server).means(&theta);
-            let at = |quantile| latency_at(&replica, &point.shape, rate, quantile);
+            let at = |quantile| latency_at(&replica, &point.shape, &Traffic::default(), rate, quantile);
             let (p50, p95, p99) = (at(0.5)?, at(0.95)?, at(0.99)?);
             let latency = |mean, of: fn(&super::super::Quantiles) -> f64| Latency {
                 mean_seconds: mean,
