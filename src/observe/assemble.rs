@@ -276,7 +276,7 @@ impl Look<'_> {
     ) -> (Option<Vec<f64>>, bool) {
         let mut complete = true;
         let mut values = Vec::new();
-        for reading in self.of(State::Live) {
+        for reading in self.of(State::Live).filter(|r| !self.has_left(r)) {
             match of(reading).map(|value| plausible::gauge(measure, value)) {
                 Some(Ok(value)) => values.push(value),
                 Some(Err(refusal)) => {
@@ -298,10 +298,17 @@ impl Look<'_> {
             let rate = usable.and_then(|i| Some(of(i)? / i.span_seconds)).filter(|r| r.is_finite());
             match rate {
                 Some(rate) => *total.get_or_insert(0.0) += rate,
-                None => complete &= reading.state != State::Live,
+                None => complete &= reading.state != State::Live || self.has_left(reading),
             }
         }
         (total, complete)
+    }
+
+    /// The cluster says that the instance goes, and its samples have ended: a Prometheus that was killed repeats the
+    /// last ones for minutes. Nobody sends it anything any more.
+    fn has_left(&self, reading: &Reading) -> bool {
+        let age = self.now_seconds - reading.at_seconds;
+        reading.leaving && age > self.policy.planner.stale_after_seconds
     }
 
     /// Smallest capacity over the instances, ranks of one instance added up.

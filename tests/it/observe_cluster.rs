@@ -166,6 +166,31 @@ fn pods_that_go_are_no_capacity_and_their_silence_is_no_loss() {
     assert_eq!(numbers(&a), (Some(2), Some(1), 0, Quality::Stale));
 }
 
+/// A Prometheus that was killed wrote no end of its series, and repeats their last samples for minutes.
+#[test]
+fn what_an_old_sample_says_of_a_pod_that_went_makes_nothing_stale() {
+    let policy = one_pool();
+    let ghost = |age: f64| Reading {
+        at_seconds: NOW - age,
+        increments: None,
+        waiting: Some(9.0),
+        ..reading(&name(2), State::Live)
+    };
+    let mut all = pods(0, 3, true);
+    all[2] = terminating(all[2].clone());
+    let seen = |pods: &[Value], ghost: Reading| {
+        let readings = live(0, 2).into_iter().chain([ghost]).collect();
+        look(&policy, cluster(&policy, 2, pods), readings).1
+    };
+    let old = 2.0 * policy.planner.stale_after_seconds;
+    let gone = seen(&all, ghost(old));
+    assert_eq!((gone.arrival_rate.quality, gone.arrival_rate.value), (Quality::Fresh, Some(2.0)));
+    assert_eq!(gone.waiting.value, Some(0.0), "nobody waits there any more");
+    assert_eq!(seen(&all, ghost(5.0)).arrival_rate.quality, Quality::Stale, "it answers, and its load is not known");
+    let stays = seen(&pods(0, 3, true), ghost(old));
+    assert_eq!(stays.arrival_rate.quality, Quality::Stale, "a pod that stays is not excused");
+}
+
 #[test]
 fn a_name_that_is_no_pods_name_is_never_taken_for_gone() {
     let policy = one_pool();

@@ -134,7 +134,7 @@ impl Chain {
         let to_seconds = self.witness.now();
         self.windows.push(Window { from_seconds, to_seconds });
         let figure = format!(
-            "{since}: numbers followed after {followed:.1} s, all pods serve and nobody waits for long after {served:.1} s"
+            "{since}: numbers followed after {followed:.1} s, all pods serve and nobody waits longer than promised after {served:.1} s"
         );
         println!("  {figure}");
         self.figures.push(figure);

@@ -34,8 +34,6 @@ const NAMESPACE: &str = "fleet";
 const REMEMBERED_MINUTES: usize = 60;
 /// Length of the part without faults where nobody says another, seconds.
 const LENGTH_SECONDS: f64 = 600.0;
-/// A third of what the interactive class allows until the first token, seconds.
-const LONG_SECONDS: f64 = 1.0;
 const STATUS: Duration = Duration::from_secs(10);
 /// For observing, deciding and answering, on top of HPA's sync, seconds.
 const SLACK_SECONDS: f64 = 1.5;
@@ -196,21 +194,24 @@ impl Chain {
         }
     }
 
-    /// Whether every pod that is asked for serves, and nobody waits for long. A busy pool always has somebody
-    /// who waits for the next iteration.
+    /// Whether every pod that is asked for serves, and nobody waits longer than is promised. A fleet that is not
+    /// larger than it has to be always has somebody who waits.
     fn is_served(&self) -> bool {
         let snapshot = self.live.fleet().lock().snapshot();
         let quiet = |(pool, now): (&Pool, &PoolSnapshot)| {
-            now.starting == 0 && (now.longest_wait_seconds < LONG_SECONDS || self.is_patient(pool))
+            now.starting == 0 && now.longest_wait_seconds < self.promised_seconds(pool)
         };
         snapshot.gateway_waiting == 0 && self.policy.pools.iter().zip(&snapshot.pools).all(quiet)
     }
 
-    /// Whether a pool serves work with deadlines only.
-    fn is_patient(&self, pool: &Pool) -> bool {
+    /// Longest time to the first token that the classes of a pool are promised, seconds.
+    fn promised_seconds(&self, pool: &Pool) -> f64 {
         let classes = &self.policy.models[pool.model].classes;
-        let deadline = |class: usize| matches!(self.policy.classes[class].promise, Promise::Deadline { .. });
-        classes.iter().all(|&(class, _)| deadline(class))
+        let promised = classes.iter().map(|&(class, _)| match self.policy.classes[class].promise {
+            Promise::Latency { ttft_seconds, .. } => ttft_seconds,
+            Promise::Deadline { .. } => f64::INFINITY,
+        });
+        promised.fold(f64::INFINITY, f64::min)
     }
 }
 

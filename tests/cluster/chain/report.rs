@@ -41,14 +41,19 @@ impl Chain {
             format!("{name} {}={desired}={spec} ({} ready)", number(says), pool.ready)
         });
         let pools: Vec<String> = pools.collect();
+        let waits = snapshot.pools.iter().map(|p| p.longest_wait_seconds).fold(0.0, f64::max);
+        let lacking = seen.decision.iter().flat_map(|d| &d.pools).flat_map(|p| &p.missing);
+        let lacking: Vec<&str> = lacking.map(String::as_str).collect();
         let met: u64 = snapshot.classes.iter().map(|c| c.met).sum();
         let missed: u64 = snapshot.classes.iter().map(|c| c.late + c.failed).sum();
         format!(
-            "{:>5.0} s  published=desired=spec: {}; met {met}, missed {missed}, at the gateway {}; {:.2} USD",
+            "{:>5.0} s  published=desired=spec: {}; met {met}, missed {missed}, at the gateway {}; {:.2} USD; \
+             longest wait {waits:.1} s; lacking: {}",
             self.witness.now(),
             pools.join(", "),
             snapshot.gateway_waiting,
-            snapshot.cost
+            snapshot.cost,
+            if lacking.is_empty() { "nothing".to_owned() } else { lacking.join(", ") }
         )
     }
 
