@@ -107,11 +107,11 @@ pub struct Problem<'r> {
 impl Problem<'_> {
     /// The best of the fits from all beginnings.
     pub fn solve(&self, starts: &[[f64; 5]]) -> Option<Solution> {
-        let ends = starts.iter().filter_map(|s| self.from(s));
+        let ends = starts.iter().filter_map(|s| self.end_of(s));
         ends.min_by(|a, b| a.loss.total_cmp(&b.loss))
     }
 
-    fn from(&self, start: &[f64; 5]) -> Option<Solution> {
+    fn end_of(&self, start: &[f64; 5]) -> Option<Solution> {
         let mut theta = *start;
         if self.freedom.tied {
             theta[2] = theta[1];
