@@ -21,7 +21,7 @@ fn every_format_is_known_by_its_content() {
         ("aiconfigurator.csv", "aiconfigurator CSV", 9),
         ("vllm.jsonl", "vllm bench serve", 9),
         ("guidellm.json", "guidellm", 10),
-        ("dynamo.json", "Dynamo profiler", 15),
+        ("dynamo.json", "Dynamo profiler", 16),
         ("aibrix.json", "AIBrix profile", 8),
     ] {
         let found = of(name);
@@ -43,7 +43,7 @@ fn the_same_numbers_come_out_of_four_formats() {
         }
     }
     assert_eq!(own[9].load, Load::Open { rate: 2.0, burstiness: 1.0 });
-    assert_eq!(own[0].ttft.unwrap().p95_seconds, Some(0.05403));
+    assert_eq!(own[0].ttft.unwrap().p95_seconds, Some(0.05421));
     assert_eq!(own[0].origin.to_string(), "own.csv, line 3");
 }
 

@@ -67,16 +67,20 @@ impl Run {
         let (mut first, mut rest) = ([0.0; 5], [0.0; 5]);
         let mut decoded = false;
         for request in &self.requests {
+            add(&mut first, &request.first, 1.0 / n);
             let gaps = request.output_tokens - 1.0;
-            for i in 0..5 {
-                first[i] += request.first[i] / n;
-                if gaps > 0.0 {
-                    decoded = true;
-                    rest[i] += request.rest[i] / (n * gaps);
-                }
+            if gaps > 0.0 {
+                decoded = true;
+                add(&mut rest, &request.rest, 1.0 / (n * gaps));
             }
         }
         (first, decoded.then_some(rest))
+    }
+}
+
+fn add(sum: &mut Work, work: &Work, weight: f64) {
+    for (s, w) in sum.iter_mut().zip(work) {
+        *s += weight * w;
     }
 }
 
@@ -186,15 +190,11 @@ impl Engine {
         let n = repeat as f64;
         let experts = if self.server.left_out > 0.0 { 1.0 - self.server.left_out.powf(prompt + batch) } else { 0.0 };
         let read = n * (self.kv + prompt_kv) + batch * n * (n - 1.0) / 2.0;
-        for (sum, add) in self.now.iter_mut().zip([n, n * prompt, n * batch, read, n * experts]) {
-            *sum += add;
-        }
+        add(&mut self.now, &[n, n * prompt, n * batch, read, n * experts], 1.0);
         self.kv += batch * n;
         self.step += repeat;
         let mut ended = self.first_tokens(&chunks, flights);
-        while let Some(Reverse((last, index))) = self.decoding.peek().copied().filter(|Reverse((l, _))| *l <= self.step)
-        {
-            debug_assert!(last <= self.step);
+        while let Some(Reverse((_, index))) = self.decoding.peek().copied().filter(|Reverse((l, _))| *l <= self.step) {
             self.decoding.pop();
             self.kv -= flights[index].input + flights[index].output;
             ended.push(index);

@@ -66,10 +66,10 @@ pub fn validate(
     let by_shape = |n: usize| -> Vec<usize> { chosen.iter().filter(|i| of[**i] == n).copied().collect() };
     let by_turn = |n: usize| -> Vec<usize> { chosen.iter().skip(n).step_by(FOLDS).copied().collect() };
     let parts: Vec<Vec<usize>> = (0..shapes.len()).map(by_shape).filter(|p| !p.is_empty()).collect();
-    if parts.len() > 1 {
-        if let Some(done) = run(points, predictors, chosen, fitted, &parts, "one shape left out") {
-            return Some(done);
-        }
+    if parts.len() > 1
+        && let Some(done) = run(points, predictors, chosen, fitted, &parts, "one shape left out")
+    {
+        return Some(done);
     }
     let parts: Vec<Vec<usize>> = (0..FOLDS.min(chosen.len())).map(by_turn).collect();
     let method = if chosen.len() > FOLDS { "a fifth of the points left out" } else { "one point left out" };

@@ -8,9 +8,9 @@ use super::point::{Latency, Load, Point};
 /// Names of the parameters, in the order of [`Work`].
 pub const NAMES: [&str; 5] = ["alpha", "beta", "decode", "gamma", "experts"];
 
-/// Requests that may wait, in multiples of those in execution, when the mean of an open loop is computed: a finite
-/// queue gives a finite answer above saturation too.
-const QUEUE: usize = 10;
+/// Requests that may wait when the mean of an open loop is computed: a finite queue gives a finite answer above
+/// saturation too.
+const QUEUE: usize = 256;
 
 pub fn to_array(p: &Parameters) -> [f64; 5] {
     [
@@ -86,7 +86,7 @@ impl Predictor {
             Self::Queue { service, concurrency, rate, left_out } => {
                 let service = Service { parameters: from_array(theta, *left_out), ..*service };
                 let chain = Chain::new(service, *concurrency);
-                let state = chain.steady_state(*rate, QUEUE * chain.concurrency());
+                let state = chain.steady_state(*rate, QUEUE);
                 Means { ttft_seconds: state.ttft_seconds, itl_seconds: Some(state.itl_seconds) }
             }
         }

@@ -16,6 +16,13 @@ pub const LEAST_SPREAD: f64 = 0.03;
 const MOST_STEPS: usize = 60;
 /// Rounds of fit and new spread.
 const ROUNDS: usize = 4;
+/// Spread of every kind of residual in the first round.
+const FIRST_SPREAD: f64 = 0.15;
+/// Beginnings that are followed to the end.
+const FOLLOWED: usize = 2;
+/// Smallest step and smallest relative gain that are worth another one.
+const LEAST_STEP: f64 = 1e-8;
+const LEAST_GAIN: f64 = 1e-10;
 /// Step of the central differences in the logarithm of a parameter.
 const STEP: f64 = 1e-3;
 /// Range of every parameter, ln seconds.
@@ -105,26 +112,33 @@ pub struct Problem<'r> {
 }
 
 impl Problem<'_> {
-    /// The best of the fits from all beginnings.
+    /// The best of the fits from all beginnings. Only those that look best after one round are followed to the end.
     pub fn solve(&self, starts: &[[f64; 5]]) -> Option<Solution> {
-        let ends = starts.iter().filter_map(|s| self.from(s));
+        let tied = |start: &[f64; 5]| {
+            let mut theta = *start;
+            if self.freedom.tied {
+                theta[2] = theta[1];
+            }
+            theta
+        };
+        let mut ends: Vec<([f64; 5], f64)> =
+            starts.iter().filter_map(|s| self.descend(tied(s), &[FIRST_SPREAD; 3])).collect();
+        ends.sort_by(|a, b| a.1.total_cmp(&b.1));
+        ends.truncate(FOLLOWED);
+        let ends = ends.into_iter().filter_map(|(theta, _)| self.refine(theta));
         ends.min_by(|a, b| a.loss.total_cmp(&b.loss))
     }
 
-    fn from(&self, start: &[f64; 5]) -> Option<Solution> {
-        let mut theta = *start;
-        if self.freedom.tied {
-            theta[2] = theta[1];
-        }
-        let mut spreads = [0.15; 3];
-        let mut loss = f64::INFINITY;
-        for _ in 0..ROUNDS {
-            (theta, loss) = self.descend(theta, &spreads)?;
+    /// Weighs the kinds of residuals by their own spread and fits again.
+    fn refine(&self, mut theta: [f64; 5]) -> Option<Solution> {
+        let mut spreads = self.spreads(&theta);
+        for _ in 1..ROUNDS {
+            (theta, _) = self.descend(theta, &spreads)?;
             spreads = self.spreads(&theta);
         }
         // Losses under different spreads cannot be compared: the winner is chosen on one scale.
-        let common: f64 = self.rows.iter().map(|r| huber(r.residual(&theta) / 0.1).0).sum();
-        Some(Solution { theta, loss: if loss.is_finite() { common } else { f64::INFINITY }, spreads })
+        let loss = self.rows.iter().map(|r| huber(r.residual(&theta) / FIRST_SPREAD).0).sum();
+        Some(Solution { theta, loss, spreads })
     }
 
     /// 1.48 times the median size of the residuals, per kind.
@@ -157,7 +171,7 @@ impl Problem<'_> {
                 let next = (&x - step.map(|v| v.clamp(-2.0, 2.0))).map(|v| v.clamp(RANGE.0, RANGE.1));
                 let next_loss = self.loss(&start, &next, spreads);
                 if next_loss < loss {
-                    moved = (&next - &x).amax() > 1e-10;
+                    moved = (&next - &x).amax() > LEAST_STEP && loss - next_loss > LEAST_GAIN * loss;
                     (x, loss) = (next, next_loss);
                     damping = (damping / 6.0).max(1e-10);
                     break;

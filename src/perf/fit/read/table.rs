@@ -32,9 +32,8 @@ const OWN_OPTIONAL: [&str; 13] = [
     "itl_p95_ms",
     "itl_p99_ms",
 ];
+/// Shape, load and latencies; the other columns describe the server.
 const AICONFIGURATOR: [&str; 5] = ["isl", "osl", "batch_size", "silicon_ttft_ms", "silicon_tpot_ms"];
-/// Columns of aiconfigurator that describe the load; the others describe the server.
-const AICONFIGURATOR_LOAD: [&str; 5] = AICONFIGURATOR;
 
 struct Table<'t> {
     file: &'t str,
@@ -207,7 +206,7 @@ fn aiconfigurator_rows(rows: &[Row]) -> Result<Measurements, ReadError> {
     let [first, rest @ ..] = &whole[..] else {
         return Err(rows[0].refuse("no row is of a server that does both prefill and decode".to_owned(), ""));
     };
-    let columns = first.table.headers.iter().filter(|h| !AICONFIGURATOR_LOAD.contains(&h.as_str()));
+    let columns = first.table.headers.iter().filter(|h| !AICONFIGURATOR.contains(&h.as_str()));
     for column in columns {
         if let Some(other) = rest.iter().find(|r| r.text(column) != first.text(column)) {
             let message = format!(
