@@ -7,14 +7,17 @@ use std::path::Path;
 use poolwright::perf::NumberFormat;
 use poolwright::policy::{Policy, Watcher, from_text, load};
 
-const FLEET: &str = "kind: Fleet\nmetadata: {name: f}\nspec:\n  accelerators:\n\
+const FLEET: &str = "apiVersion: poolwright.dev/v1alpha1\nkind: Fleet\nmetadata: {name: f}\nspec:\n  accelerators:\n\
     \x20 - {name: H200, pricePerHour: 4, stock: 64}\n  classes:\n\
-    \x20 - {name: c, priority: 1, ttft: {at: 60s, percentile: 95}, itl: {at: 5s, percentile: 95}}\n---\n";
+    \x20 - {name: c, priority: 1, percentile: 95, ttft: 60s, itl: 5s}\n---\n";
+/// Line of `spec.architecture` in the policies below.
+const LINE: &str = "policy.yaml:15: spec.architecture";
 
 fn policy(model: &str, architecture: &str, estimate: &str) -> String {
     format!(
-        "{FLEET}kind: ServedModel\nmetadata: {{name: m}}\nspec:\n  model: {model}\n{architecture}  classes: [{{name: c}}]\n\
-         \x20 pools:\n  - {{name: p, accelerator: H200, acceleratorsPerReplica: 8, replicas: {{max: 2}}{estimate}}}\n"
+        "{FLEET}apiVersion: poolwright.dev/v1alpha1\nkind: ServedModel\nmetadata: {{name: m}}\nspec:\n  model: {model}\n\
+         {architecture}  classes: [{{name: c}}]\n\
+         \x20 pools:\n  - {{name: p, accelerator: H200, acceleratorsPerReplica: 8, max: 2{estimate}}}\n"
     )
 }
 
@@ -52,7 +55,7 @@ fn a_config_file_and_the_quantisation_beside_it_are_read_and_watched() {
 
     write("glm/hf_quant_config.json", "{");
     let error = watcher.poll().unwrap().unwrap_err().to_string();
-    assert!(error.contains("policy.yaml:14: spec.architecture.config:"), "{error}");
+    assert!(error.contains(LINE), "{error}");
     assert!(error.contains("the quantisation file is no JSON"), "{error}");
 }
 
@@ -86,7 +89,7 @@ fn what_is_wrong_with_a_file_is_told_with_the_line_of_the_policy() {
         ("{layers: 3}", "is missing"),
     ] {
         let found = error(architecture);
-        assert!(found.contains("policy.yaml:14: spec.architecture") && found.contains(line), "{architecture}: {found}");
+        assert!(found.contains(LINE) && found.contains(line), "{architecture}: {found}");
     }
 }
 
