@@ -27,6 +27,7 @@ mod observe_tls; // TLS towards Prometheus
 mod perf_accuracy; // `poolwright accuracy`: achieved marks on the shipped points, refusals
 mod perf_config; // the reader of config.json: real files, families, refusals, nonsense
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
+mod policy_architecture; // the architecture in it: config.json, quantisation beside it, names that tell a format
 mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
 mod prometheus_live; // a real Prometheus: same plan as by direct scrape, queries, dry run, its death
 mod prometheus_plan; // the dry run against a Prometheus that does not answer
