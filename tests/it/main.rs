@@ -35,6 +35,7 @@ mod perf_percentiles; // percentiles against an iteration-by-iteration server
 mod perf_stepper; // that server, for the test and the benchmark
 mod perf_vectors; // published results of the queueing models
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
+mod policy_architecture; // the architecture in it: config.json, quantisation beside it, names that tell a format
 mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
 mod prometheus_live; // a real Prometheus: same plan as by direct scrape, queries, dry run, its death
 mod prometheus_plan; // the dry run against a Prometheus that does not answer

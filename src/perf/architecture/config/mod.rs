@@ -7,6 +7,7 @@ mod fields;
 mod layers;
 mod modules;
 mod quantisation;
+mod table;
 
 use std::borrow::Cow;
 
