@@ -319,7 +319,8 @@ spec:
         assert!((p.decode_seconds_per_token - 235.2e-6).abs() < 1e-12);
         let plain = profile("p.yaml", "{alpha: 7ms, beta: 20us, gamma: 50ns, kvTokens: 5, source: me}").unwrap();
         assert_eq!((plain.spread, plain.parameters.kv_tokens), (None, Some(5)));
-        assert_eq!(plain.parameters.parameters().decode_seconds_per_token, 20e-6);
+        let plain = plain.parameters.parameters();
+        assert_eq!(plain.decode_seconds_per_token, plain.beta_seconds_per_token);
     }
 
     #[test]
