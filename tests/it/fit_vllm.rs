@@ -4,7 +4,7 @@ use std::fs;
 
 use poolwright::perf::fit::read::read;
 use poolwright::perf::fit::{Fit, Options, Point, Predicted, fit, predict};
-use poolwright::perf::{Evidence, Replica, Shape, Target, capacity};
+use poolwright::perf::{Evidence, Replica, Shape, Target, Traffic, capacity};
 
 const SHAPES: [&str; 4] = ["i64-o64", "i256-o64", "i256-o256", "i1024-o32"];
 const KV_TOKENS: f64 = 262_144.0;
@@ -83,17 +83,12 @@ fn the_profile_knows_what_it_does_not_know() {
 #[test]
 fn the_most_the_server_can_do_is_predicted() {
     let profile = profile();
-    let replica = Replica {
-        parameters: profile.parameters,
-        limits: profile.limits,
-        kv_tokens: KV_TOKENS,
-        evidence: Evidence::Curve,
-        prefix_hit_ratio: 0.0,
-    };
+    let replica = Replica::new(profile.parameters, profile.limits, KV_TOKENS, Evidence::Curve);
     let overloaded = point("open-i256-o64-r10-b1");
     let served = overloaded.served_rate().unwrap();
     let shape = Shape { input_tokens: 256.5, output_tokens: 64.0 };
-    let most = capacity(&replica, &shape, &Target::THROUGHPUT).rate / (1.0 - Evidence::Curve.safety_margin()) / 0.95;
+    let most =
+        capacity(&replica, &shape, &Traffic::default(), &Target::THROUGHPUT).rate / (1.0 - replica.spread) / 0.95;
     println!("saturation {most:.2} requests/s, measured {served:.2}");
     assert!(miss(most, served) <= 0.15, "{most} against {served}");
     assert!(predicted(&profile, &overloaded).is_none(), "10 requests/s are too many");

@@ -45,8 +45,6 @@ pub struct Stream {
 pub struct Served {
     pub ttft: f64,
     pub itl: Option<f64>,
-    /// Requests in execution and waiting when it arrived.
-    pub before: usize,
 }
 
 struct Request {
@@ -62,7 +60,6 @@ struct Request {
     decoding: bool,
     first: Option<f64>,
     last: f64,
-    before: usize,
 }
 
 fn lengths(length: Length, rng: &mut ChaCha8Rng) -> u64 {
@@ -96,7 +93,6 @@ fn draw(server: &Server, stream: &Stream) -> Vec<Request> {
                 decoding: false,
                 first: None,
                 last: 0.0,
-                before: 0,
             }
         })
         .collect()
@@ -119,7 +115,6 @@ pub fn serve(server: &Server, stream: &Stream) -> Vec<Served> {
     let (mut arrived, mut left) = (0, run.all.len());
     while left > 0 {
         while arrived < run.all.len() && run.all[arrived].arrival <= run.now {
-            run.all[arrived].before = run.waiting.len() + run.running.len();
             run.waiting.push_back(arrived);
             arrived += 1;
         }
@@ -132,11 +127,7 @@ pub fn serve(server: &Server, stream: &Stream) -> Vec<Served> {
     let seen = run.all.iter().skip(stream.requests / 10);
     seen.map(|r| {
         let first = r.first.unwrap();
-        Served {
-            ttft: first - r.arrival,
-            itl: (r.output > 1).then(|| (r.last - first) / (r.output - 1) as f64),
-            before: r.before,
-        }
+        Served { ttft: first - r.arrival, itl: (r.output > 1).then(|| (r.last - first) / (r.output - 1) as f64) }
     })
     .collect()
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::CapacityArgs;
 use crate::cli::load_policy;
 use crate::perf::{
-    Evidence, Limits, NumberFormat, Parameters, Replica, Shape, Target, architecture, data_sheet, estimate,
-    known_accelerators, known_architectures,
+    Evidence, Limits, NumberFormat, Replica, Shape, Target, architecture, data_sheet, estimate, known_accelerators,
+    known_architectures,
 };
 use crate::policy::{Policy, Pool, Promise, read_profile};
 

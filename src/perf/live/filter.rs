@@ -1,5 +1,7 @@
 //! Three factors with their covariance, and how a window changes them.
 
+#![allow(clippy::needless_range_loop)] // rows and columns of small matrices
+
 use serde::{Deserialize, Serialize};
 
 use super::Sample;

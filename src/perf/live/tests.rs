@@ -12,11 +12,7 @@ fn believed() -> Parameters {
 
 fn scaled(fixed: f64, tokens: f64, memory: f64) -> Parameters {
     let p = believed();
-    Parameters::uniform(
-        p.alpha_seconds * fixed,
-        p.beta_seconds_per_token * tokens,
-        p.gamma_seconds_per_token * memory,
-    )
+    Parameters::uniform(p.alpha_seconds * fixed, p.beta_seconds_per_token * tokens, p.gamma_seconds_per_token * memory)
 }
 
 /// A window of a server that really is like this.
@@ -89,7 +85,9 @@ fn different_loads_and_shapes_tell_the_factors_apart() {
     let mut calibration = Calibration::new(believed(), PRIOR);
     for round in 0..40u32 {
         for (i, (rate, input, output)) in
-            [(0.3, 300.0, 200.0), (2.5, 900.0, 300.0), (0.8, 4000.0, 100.0), (1.2, 500.0, 900.0)].into_iter().enumerate()
+            [(0.3, 300.0, 200.0), (2.5, 900.0, 300.0), (0.8, 4000.0, 100.0), (1.2, 500.0, 900.0)]
+                .into_iter()
+                .enumerate()
         {
             calibration.observe(&window(&truth, round * 4 + i as u32, rate, input, output));
         }

@@ -39,8 +39,13 @@ pub fn size<E: Execution>(chain: &Chain<E>, targets: &Means, queue: usize) -> Si
     let low = LEAST_LOAD * chain.rate(1);
     let max_rate = MOST_LOAD * chain.full_rate();
     let largest = |target: f64, latency: fn(&SteadyState) -> f64| {
-        let fits = |rate: f64| latency(&chain.steady_state(rate, queue)) <= target;
-        if target.is_infinite() { max_rate } else { first_failure(low, max_rate, fits) }
+        let at = |rate: f64| latency(&chain.steady_state(rate, queue));
+        if target.is_infinite() {
+            return max_rate;
+        }
+        // With a single place the formulas let the latency fall with the load: no base for a rate, as the published
+        // search has it.
+        if at(max_rate) < at(low) { 0.0 } else { first_failure(low, max_rate, |rate| at(rate) <= target) }
     };
     let ttft_rate = largest(targets.ttft_seconds, |s| s.ttft_seconds);
     let itl_rate = largest(targets.itl_seconds, |s| s.itl_seconds);
@@ -110,7 +115,7 @@ pub struct BestConcurrency {
 
 /// Loss of rate that is accepted for a smaller batch.
 const NEAR_PEAK: f64 = 0.02;
-/// Halvings of the search, and how far beyond the smaller bracket it looks.
+/// Halvings of the search, and how far beyond the larger bracket it looks.
 const ONSET_STEPS: u32 = 6;
 const REACH: u32 = 3;
 
@@ -138,11 +143,12 @@ pub fn best_concurrency<E: Execution + Clone>(
         evaluations += 1;
         size(&Chain::new(execution.clone(), concurrency), targets, queue).rate
     };
-    let (low, anchor) = (by_itl.min(by_ttft), by_itl.max(by_ttft));
-    let threshold = (1.0 - NEAR_PEAK / 2.0) * rate(anchor);
-    let reach = anchor.min(low.saturating_mul(REACH));
-    let high = if reach == anchor || rate(reach) >= threshold { reach } else { anchor };
-    let found = onset(low, high, threshold, ONSET_STEPS, &mut rate);
-    let best = size(&Chain::new(execution.clone(), found.at), targets, queue).rate;
-    BestConcurrency { concurrency: found.at, rate: best, by_itl, by_ttft, evaluations }
+    // The largest concurrency is on the plateau; the peak begins somewhere between the two brackets and a few times
+    // the larger one.
+    let threshold = (1.0 - NEAR_PEAK / 2.0) * rate(most);
+    let low = by_itl.min(by_ttft);
+    let high = by_itl.max(by_ttft).saturating_mul(REACH).max(low + 1).min(most);
+    let concurrency = onset(low, high, threshold, ONSET_STEPS, &mut rate).at;
+    let best = rate(concurrency);
+    BestConcurrency { concurrency, rate: best, by_itl, by_ttft, evaluations }
 }
