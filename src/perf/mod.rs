@@ -34,6 +34,6 @@ pub use queue::{
 
 pub use roles::{Link, PartCapacity, decode_capacity, prefill_capacity, split_latencies};
 pub use roofline::{
-    ClosedLoop, Constants, Deployment, EngineFamily, Estimate, EstimateError, Latency, Load, Memory, Roofline, Spread,
-    Spreads, estimate,
+    ClosedLoop, Constants, Deployment, EngineFamily, Estimate, EstimateError, Latency, Load, Memory, PaperReplica,
+    Roofline, Spread, Spreads, estimate,
 };

@@ -57,6 +57,31 @@ impl Parameters {
             + self.experts.seconds(prompt_tokens + decoded_tokens)
     }
 
+    /// The same, changed by the factors that lead from `before` to `after`.
+    pub fn changed_as(&self, before: &Self, after: &Self) -> Self {
+        let by = |value: f64, before: f64, after: f64| if before > 0.0 { value * after / before } else { value };
+        let all_seconds = by(self.experts.all_seconds, before.experts.all_seconds, after.experts.all_seconds);
+        Self {
+            alpha_seconds: by(self.alpha_seconds, before.alpha_seconds, after.alpha_seconds),
+            beta_seconds_per_token: by(
+                self.beta_seconds_per_token,
+                before.beta_seconds_per_token,
+                after.beta_seconds_per_token,
+            ),
+            decode_seconds_per_token: by(
+                self.decode_seconds_per_token,
+                before.decode_seconds_per_token,
+                after.decode_seconds_per_token,
+            ),
+            gamma_seconds_per_token: by(
+                self.gamma_seconds_per_token,
+                before.gamma_seconds_per_token,
+                after.gamma_seconds_per_token,
+            ),
+            experts: Experts { all_seconds, ..self.experts },
+        }
+    }
+
     /// True when every figure is finite and not negative and an iteration takes time at all.
     pub fn is_usable(&self) -> bool {
         let all = [

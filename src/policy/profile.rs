@@ -25,6 +25,14 @@ pub struct Figures {
     pub limits: LimitsSpec,
 }
 
+impl Figures {
+    /// Share of a capacity to keep in reserve, 0..1, where the profile says how good it is: a server that is slower by
+    /// one standard deviation still keeps its promise.
+    pub fn margin(&self) -> Option<f64> {
+        self.spread.map(|deviation| (1.0 - (-deviation).exp()).clamp(0.03, 0.5))
+    }
+}
+
 /// A profile as `poolwright fit` writes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::{Engine, MetricsPort, Mode, Role};
 use super::selector::SeriesSelector;
-use crate::perf::{Architecture, DataSheet, Evidence, Limits, Parameters};
+use crate::perf::{Architecture, DataSheet, Evidence, Limits, PaperReplica, Parameters};
 
 /// A policy without contradictions. Accelerators, classes, models and pools refer to each other by
 /// their index in these lists; pools are sorted by namespace and name, models by namespace and name.
@@ -100,8 +100,10 @@ pub struct Pool {
     pub evidence: Evidence,
     /// KV-cache capacity of one replica before the server reports its own, tokens.
     pub kv_tokens: f64,
-    /// Relative standard deviation of a predicted time, where a profile states it: what `evidence` allows for otherwise.
-    pub spread: Option<f64>,
+    /// What the parameters are estimated from, when they are: they depend on the lengths of the requests.
+    pub paper: Option<PaperReplica>,
+    /// Share of a capacity that is kept in reserve because the figures may be wrong, 0..1.
+    pub margin: f64,
     pub limits: Limits,
 }
 

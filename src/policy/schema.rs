@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::units::Duration;
+use crate::perf::Limits;
 pub use crate::perf::NumberFormat;
-pub use performance::{EstimateSpec, ExpertsSpec, ParametersSpec, PerformanceSpec};
+pub use performance::{EstimateSpec, ExpertsSpec, ParallelismSpec, ParametersSpec, PerformanceSpec};
 
 /// `apiVersion` of every policy document.
 pub const API_VERSION: &str = "poolwright.dev/v1alpha1";
@@ -300,6 +301,9 @@ pub struct PoolSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1024))]
     pub accelerators_per_replica: u32,
+    /// How they share the model; used for estimates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<ParallelismSpec>,
     #[serde(default)]
     pub role: Role,
     #[serde(default)]
@@ -440,4 +444,14 @@ pub struct LimitsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_num_batched_tokens: Option<u32>,
+}
+
+impl LimitsSpec {
+    /// What is given, and `default` for the rest.
+    pub fn or(&self, default: &Limits) -> Limits {
+        Limits {
+            max_num_seqs: self.max_num_seqs.unwrap_or(default.max_num_seqs),
+            max_num_batched_tokens: self.max_num_batched_tokens.unwrap_or(default.max_num_batched_tokens),
+        }
+    }
 }

@@ -85,7 +85,11 @@ fn the_policy_reads_the_profile() {
         assert!((got / wanted[key].as_f64().unwrap() - 1.0).abs() < 1e-3, "{key}: {got}");
     }
     assert_eq!((pool.evidence, pool.kv_tokens, pool.limits.max_num_seqs), (Evidence::Curve, 400_000.0, 64));
-    assert!(pool.spread.is_some_and(|s| s > 0.0 && s < 1.0), "{:?}", pool.spread);
+    assert!(
+        pool.margin > 0.02 && pool.margin < 0.5 && pool.margin != Evidence::Curve.safety_margin(),
+        "{}",
+        pool.margin
+    );
 }
 
 #[test]

@@ -40,7 +40,8 @@ pub fn pool(name: &str) -> Pool {
         parameters: Parameters::uniform(0.01, 1e-5, 1e-8),
         evidence: Evidence::Curve,
         kv_tokens: 1e5,
-        spread: None,
+        paper: None,
+        margin: 0.08,
         limits: Limits::default(),
     }
 }

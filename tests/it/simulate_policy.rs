@@ -88,7 +88,8 @@ fn pool(name: &str, accelerator: usize, size: u32, startup: f64, min: u32, figur
         parameters: figures,
         evidence: Evidence::Curve,
         kv_tokens: kv,
-        spread: None,
+        paper: None,
+        margin: 0.08,
         limits: Limits::default(),
     }
 }

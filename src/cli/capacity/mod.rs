@@ -32,10 +32,10 @@ pub struct CapacityArgs {
     /// Accelerators of one replica.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Replica")]
     accelerators_per_replica: u32,
-    /// Number format of the weights: bf16, fp8 or int4. [default: bf16]
+    /// Number format of the weights, e.g. bf16, fp8 or int4. [default: as the model is published]
     #[arg(long, value_name = "FORMAT", help_heading = "Replica")]
     weights: Option<String>,
-    /// Number format of the KV cache. [default: bf16]
+    /// Number format of the KV cache. [default: as the model is published]
     #[arg(long, value_name = "FORMAT", help_heading = "Replica")]
     kv: Option<String>,
     /// Profile file with measured figures.
@@ -190,8 +190,8 @@ fn given_tier(args: &CapacityArgs) -> Result<Option<Tier>, String> {
 }
 
 fn subject_rows(subject: &Subject, shape: &Shape, traffic: &Traffic, tiers: &[Tier]) -> Vec<Row> {
-    let replica: &Replica = &subject.replica;
-    let curve = Curve::new(replica, shape, traffic);
+    let replica: Replica = subject.at(shape);
+    let curve = Curve::new(&replica, shape, traffic);
     let finite = |value: f64| value.is_finite().then_some(value);
     let row = |tier: &Tier| {
         let found = curve.as_ref().map(|c| c.capacity(&tier.target));

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::CapacityArgs;
 use crate::cli::load_policy;
 use crate::perf::{
-    Evidence, Limits, NumberFormat, Replica, Shape, Target, architecture, data_sheet, estimate, known_accelerators,
-    known_architectures,
+    EngineFamily, Evidence, Limits, NumberFormat, PaperReplica, Parallelism, Replica, Shape, Target, architecture,
+    data_sheet, known_accelerators, known_architectures,
 };
 use crate::policy::{Policy, Pool, Promise, read_profile};
 
@@ -14,8 +14,22 @@ use crate::policy::{Policy, Pool, Promise, read_profile};
 pub(super) struct Subject {
     pub name: String,
     pub replica: Replica,
+    /// What the replica's figures are estimated from, when they are.
+    pub paper: Option<PaperReplica>,
     pub tiers: Vec<Tier>,
     pub shapes: Vec<Shape>,
+}
+
+impl Subject {
+    /// The replica for requests of this shape.
+    pub fn at(&self, shape: &Shape) -> Replica {
+        let Some(paper) = &self.paper else { return self.replica };
+        let kv_tokens = match self.replica.evidence {
+            Evidence::OutsideIn => paper.kv_tokens(shape),
+            _ => self.replica.kv_tokens,
+        };
+        Replica { parameters: paper.parameters(shape), kv_tokens, ..self.replica }
+    }
 }
 
 /// A promise with its name.
@@ -82,7 +96,6 @@ fn overrule(args: &CapacityArgs, replica: &mut Replica) -> Result<(), String> {
         replica.kv_tokens = tokens;
         if replica.evidence == Evidence::OutsideIn {
             replica.evidence = Evidence::Range;
-            replica.spread = replica.evidence.safety_margin();
         }
     }
     Ok(())
@@ -124,7 +137,11 @@ fn of_pool(policy: &Policy, pool: &Pool) -> Subject {
     };
     Subject {
         name: pool.id(),
-        replica: Replica::new(pool.parameters, pool.limits, pool.kv_tokens, pool.evidence),
+        replica: Replica {
+            spread: pool.margin,
+            ..Replica::new(pool.parameters, pool.limits, pool.kv_tokens, pool.evidence)
+        },
+        paper: pool.paper.clone(),
         tiers: model.classes.iter().map(tier).collect(),
         shapes: match model.expected_shape {
             Some((input_tokens, output_tokens)) => vec![Shape { input_tokens, output_tokens }],
@@ -142,14 +159,11 @@ fn throughput() -> Vec<Tier> {
     vec![Tier { name: "throughput".to_owned(), target: Target::THROUGHPUT }]
 }
 
-fn format(name: &str, given: Option<&String>) -> Result<NumberFormat, String> {
-    given.map_or_else(
-        || Ok(NumberFormat::default()),
-        |text| {
-            let known = serde_json::from_value(serde_json::Value::String(text.to_lowercase()));
-            known.map_err(|_| format!("{name} {text}: not a number format this program knows, for example fp8"))
-        },
-    )
+fn format(name: &str, given: Option<&String>, stored: NumberFormat) -> Result<NumberFormat, String> {
+    given.map_or(Ok(stored), |text| {
+        let known = serde_json::from_value(serde_json::Value::String(text.to_lowercase()));
+        known.map_err(|_| format!("{name} {text}: not a number format this program knows, for example fp8"))
+    })
 }
 
 fn estimated(args: &CapacityArgs, model: &str) -> Result<Subject, String> {
@@ -162,12 +176,18 @@ fn estimated(args: &CapacityArgs, model: &str) -> Result<Subject, String> {
     let sheet = data_sheet(accelerator).ok_or_else(|| {
         format!("--accelerator {accelerator}: no data sheet is built in; known are {}", known_accelerators().join(", "))
     })?;
-    let (weights, kv) = (format("--weights", args.weights.as_ref())?, format("--kv", args.kv.as_ref())?);
+    let weights = format("--weights", args.weights.as_ref(), of.stored_format())?;
+    let kv = format("--kv", args.kv.as_ref(), of.kv_format)?;
     let count = args.accelerators_per_replica;
-    let found = estimate(&sheet, &of, count, weights, kv).map_err(|error| error.to_string())?;
+    let parallel = Parallelism::tensor(count);
+    let paper = PaperReplica::new(&sheet, &of.stored_as(weights), parallel, kv, EngineFamily::Vllm)
+        .map_err(|error| error.to_string())?;
+    let found = paper.estimate();
+    let replica = Replica::new(found.parameters, Limits::default(), found.kv_tokens, Evidence::OutsideIn);
     Ok(Subject {
         name: format!("{model} on {count} x {}", sheet.name),
-        replica: Replica::new(found.parameters, Limits::default(), found.kv_tokens, Evidence::OutsideIn),
+        replica: Replica { spread: paper.margin(), ..replica },
+        paper: Some(paper),
         tiers: throughput(),
         shapes: usual_shapes(),
     })
@@ -191,7 +211,11 @@ fn measured(args: &CapacityArgs, path: &Path) -> Result<Subject, String> {
     };
     Ok(Subject {
         name: shown,
-        replica: Replica::new(parameters, Limits::default(), kv_tokens, Evidence::Curve),
+        replica: Replica {
+            spread: given.margin().unwrap_or(Evidence::Curve.safety_margin()),
+            ..Replica::new(parameters, given.limits.or(&Limits::default()), kv_tokens, Evidence::Curve)
+        },
+        paper: None,
         tiers: throughput(),
         shapes: usual_shapes(),
     })

@@ -7,7 +7,7 @@ use super::size::GivenDemand;
 use crate::control::State;
 use crate::demand::{Bucket, Forecast};
 use crate::observe::{Finding, Histogram, Observation, PoolObservation, Quality};
-use crate::perf::Shape;
+use crate::perf::{Shape, Traffic};
 use crate::policy::{Mode, Model, Policy, Promise};
 use crate::safety::{Knowledge, PoolMemory};
 
@@ -26,6 +26,11 @@ const HIT_WEIGHT: f64 = 0.1;
 pub(super) const LEAST_RATE: f64 = 1e-3;
 /// Steps in which the hit ratio enters the plan, so that noise moves nothing.
 const HIT_STEP: f64 = 0.05;
+
+/// Steps per doubling in which burstiness enters the plan, rounded down: what a few windows say of it is rough.
+const BURSTINESS_STEPS: f64 = 1.0;
+/// Burstiness that is planned for at most: beyond, it is a load that jumps, which is the forecast's to see.
+const MOST_BURSTINESS: f64 = 16.0;
 
 /// What is known after this observation.
 pub(super) struct Known {
@@ -54,6 +59,8 @@ pub(super) struct ModelKnown {
     pub horizon_seconds: f64,
     pub buckets: Vec<Bucket>,
     pub mean: Shape,
+    /// As one replica sees it.
+    pub traffic: Traffic,
     knowledge: Knowledge,
 }
 
@@ -78,6 +85,7 @@ impl ModelKnown {
                 input_tokens: shares().map(|(share, shape)| share * shape.input_tokens).sum(),
                 output_tokens: shares().map(|(share, shape)| share * shape.output_tokens).sum(),
             },
+            traffic: Traffic::default(),
             knowledge: Knowledge::Full,
         }
     }
@@ -121,7 +129,9 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
                 pools[p].knowledge = pools[p].knowledge.at_most(knowledge);
             }
             let parts: Vec<&PoolObservation> = model.pools.iter().map(|&p| seen(p)).collect();
-            learn_model(policy, model, &parts, knowledge, state, now_seconds)
+            let replicas = model.pools.iter().filter_map(|&p| pools[p].ready).sum();
+            let traffic = traffic(state, model, policy.planner.window_seconds, replicas);
+            ModelKnown { traffic, ..learn_model(policy, model, &parts, knowledge, state, now_seconds) }
         })
         .collect();
     let findings = calibrate(policy, observation, &pools, state, now_seconds);
@@ -216,6 +226,15 @@ fn slowest_start(policy: &Policy, model: &Model, memories: &BTreeMap<String, Poo
     longest(&mut model.pools.iter().filter(|p| used(p))).or_else(|| longest(&mut model.pools.iter())).unwrap_or(0.0)
 }
 
+/// How uneven the requests are that each of `replicas` sees. A random part of a stream is less bursty than the whole:
+/// of its variance beyond that of a Poisson stream, one replica of n sees 1/n.
+fn traffic(state: &State, model: &Model, window_seconds: f64, replicas: u32) -> Traffic {
+    let whole = state.models.get(&model.id()).and_then(|m| m.rates.dispersion(window_seconds)).unwrap_or(1.0);
+    let part = 1.0 + (whole - 1.0).max(0.0) / f64::from(replicas.max(1));
+    let steps = (part.log2() * BURSTINESS_STEPS).floor().max(0.0);
+    Traffic { burstiness: (steps / BURSTINESS_STEPS).exp2().min(MOST_BURSTINESS), ..Traffic::default() }
+}
+
 fn learn_model(
     policy: &Policy,
     model: &Model,
@@ -273,6 +292,7 @@ fn learn_model(
         horizon_seconds,
         buckets: memory.shapes.buckets(model.expected_shape),
         mean: memory.shapes.mean(model.expected_shape),
+        traffic: Traffic::default(),
         knowledge: if parts.iter().all(|p| p.ready.value.is_none() && p.arrival_rate.value.is_none()) {
             Knowledge::None
         } else {

@@ -70,8 +70,18 @@ fn replica_of(pool: &Pool, state: &State) -> Replica {
     let (parameters, evidence) = corrected(pool, evidence, state);
     Replica {
         prefix_hit_ratio: planned_hit_ratio(memory.and_then(|m| m.prefix_hit_ratio)),
+        spread: if evidence == Evidence::Live { evidence.safety_margin() } else { pool.margin },
         ..Replica::new(parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
     }
+}
+
+/// The replica for requests of one shape: what is estimated depends on it. What the servers showed of themselves
+/// changes an estimate for any shape by the same factors.
+pub(super) fn for_shape(pool: &Pool, replica: &Replica, shape: &Shape) -> Replica {
+    let Some(paper) = &pool.paper else { return *replica };
+    let kv_tokens = if replica.evidence == Evidence::OutsideIn { paper.kv_tokens(shape) } else { replica.kv_tokens };
+    let parameters = paper.parameters(shape).changed_as(&pool.parameters, &replica.parameters);
+    Replica { parameters, kv_tokens, ..*replica }
 }
 
 fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: Scope) -> PoolOption {
@@ -139,15 +149,14 @@ fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, bu
             let priority = policy.classes[class].priority;
             built.problem.cells.push(Cell { name, model, class, priority, rate: rate * share });
             built.shapes.push(mean_shape(&buckets));
-            let found = ways(policy, state, built, cell, &buckets, &levels[..=level_of[i]], Lateness::Tolerated);
+            let mix = Mix { buckets: &buckets, traffic: &model_known.traffic };
+            let found = ways(policy, state, built, cell, mix, &levels[..=level_of[i]], Lateness::Tolerated);
             built.infeasible.push(found.is_empty());
             let found = match found.is_empty() {
-                true => {
-                    ways(policy, state, built, cell, &buckets, &levels[level_of[i]..=level_of[i]], Lateness::Accepted)
-                        .into_iter()
-                        .map(|(serve, capacity)| (Serve { tier: level_of[i], ..serve }, capacity))
-                        .collect()
-                }
+                true => ways(policy, state, built, cell, mix, &levels[level_of[i]..=level_of[i]], Lateness::Accepted)
+                    .into_iter()
+                    .map(|(serve, capacity)| (Serve { tier: level_of[i], ..serve }, capacity))
+                    .collect(),
                 false => found,
             };
             for (serve, capacity) in found {
@@ -156,6 +165,13 @@ fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, bu
             }
         }
     }
+}
+
+/// Requests of a cell.
+#[derive(Clone, Copy)]
+struct Mix<'m> {
+    buckets: &'m [Bucket],
+    traffic: &'m Traffic,
 }
 
 /// What becomes of lengths that cannot meet the target.
@@ -178,14 +194,16 @@ fn ways(
     state: &mut State,
     built: &Built,
     cell: usize,
-    buckets: &[Bucket],
+    mix: Mix<'_>,
     levels: &[Target],
     lateness: Lateness,
 ) -> Vec<(Serve, Capacity)> {
     let mut found = vec![];
     for pool in usable(policy, built.problem.cells[cell].model) {
         for (tier, target) in levels.iter().enumerate() {
-            if let Some(capacity) = mix_capacity(state, &built.replicas[pool], buckets, target, lateness) {
+            if let Some(capacity) =
+                mix_capacity(state, &policy.pools[pool], &built.replicas[pool], mix, target, lateness)
+            {
                 found.push((Serve { cell, pool, tier, rate: capacity.rate }, capacity));
             }
         }
@@ -197,15 +215,17 @@ fn ways(
 /// be served within the target.
 fn mix_capacity(
     state: &mut State,
+    pool: &Pool,
     replica: &Replica,
-    buckets: &[Bucket],
+    requests: Mix<'_>,
     target: &Target,
     lateness: Lateness,
 ) -> Option<Capacity> {
     let (mut load, mut late, mut heaviest) = (0.0, 0.0, 0.0);
     let mut mix = Capacity { rate: 0.0, limit: Limit::Throughput, ttft_seconds: 0.0, itl_seconds: 0.0, batch: 0.0 };
-    for bucket in buckets {
-        let mut capacity = state.capacities.capacity(replica, &bucket.shape, &Traffic::default(), target);
+    for bucket in requests.buckets {
+        let replica = &for_shape(pool, replica, &bucket.shape);
+        let mut capacity = state.capacities.capacity(replica, &bucket.shape, requests.traffic, target);
         if capacity.rate <= 0.0 {
             late += bucket.share;
             let relaxed = Target {
@@ -213,7 +233,7 @@ fn mix_capacity(
                 ttft_seconds: target.ttft_seconds.max(BEST_EFFORT * capacity.ttft_seconds),
                 itl_seconds: target.itl_seconds.max(BEST_EFFORT * capacity.itl_seconds),
             };
-            capacity = state.capacities.capacity(replica, &bucket.shape, &Traffic::default(), &relaxed);
+            capacity = state.capacities.capacity(replica, &bucket.shape, requests.traffic, &relaxed);
             capacity.limit = Limit::Infeasible;
         }
         if capacity.rate <= 0.0 {

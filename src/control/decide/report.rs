@@ -6,7 +6,7 @@ use crate::control::decision::{
     AcceleratorUse, ClassDecision, Decision, Latency, ModelDecision, PoolDecision, Route, SolveReport,
 };
 use crate::observe::{Histogram, Observation, PoolObservation, Signal};
-use crate::perf::{Target, Traffic, latency_at};
+use crate::perf::{Target, latency_at};
 use crate::policy::{Mode, Policy, Promise};
 
 /// Quantile shown for pools whose classes promise no latency.
@@ -111,7 +111,8 @@ fn latencies(
     let quantile = if promised { target.quantile } else { SHOWN_QUANTILE };
     let replicas = f64::from(solution.plan.replicas[p].max(1));
     let predicted = built.mix(p, &solution.plan).and_then(|shape| {
-        latency_at(&built.replicas[p], &shape, &Traffic::default(), planned_rate / replicas, quantile)
+        let replica = problem::for_shape(pool, &built.replicas[p], &shape);
+        latency_at(&replica, &shape, &answer.known.models[pool.model].traffic, planned_rate / replicas, quantile)
     });
     let observed = |signal: &Signal<Histogram>| signal.value.as_ref().and_then(|h| h.quantile(quantile));
     let latency = |observed_seconds, predicted_seconds: Option<f64>, target: f64| Latency {

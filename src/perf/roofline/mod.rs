@@ -6,6 +6,7 @@
 mod closed_loop;
 mod constants;
 mod memory;
+mod paper;
 mod terms;
 
 use super::architecture::{Architecture, NumberFormat, Parallelism};
@@ -15,6 +16,7 @@ use super::parameters::{Experts, Parameters, Shape};
 pub use closed_loop::{ClosedLoop, Latency};
 pub use constants::{ByKind, Cell, Constant, Constants, EngineFamily, FirstToken, Provenance, Spread, Spreads};
 pub use memory::Memory;
+pub use paper::PaperReplica;
 pub use terms::{Ideal, Load, PerTerm, Term};
 
 /// A replica with a smaller KV cache than this serves nothing useful, tokens.
@@ -52,8 +54,6 @@ pub enum EstimateError {
     BadDataSheet(String),
     #[error("the architecture of {0} has a figure that is not positive")]
     BadArchitecture(String),
-    #[error("{tensor}-way tensor parallelism cannot divide the {heads} attention heads of {architecture}")]
-    UnevenHeads { architecture: String, tensor: u32, heads: u32 },
     #[error(
         "{needed_gb:.0} GB of {} weights and {other_gb:.0} GB for the engine leave no room for a KV cache in the \
          {usable_gb:.0} GB that {accelerators} x {sheet} give{}",
@@ -195,18 +195,8 @@ pub fn estimate(
     kv: NumberFormat,
 ) -> Result<Estimate, EstimateError> {
     let architecture = &architecture.stored_as(weights);
-    let deployment = Deployment {
-        sheet,
-        architecture,
-        parallel: Parallelism::tensor(accelerators),
-        kv_format: kv,
-        engine: EngineFamily::Other,
-    };
-    let roofline = Roofline::new(deployment, Constants::shipped(), Memory::default())?;
-    Ok(Estimate {
-        parameters: roofline.parameters(&USUAL_SHAPE),
-        kv_tokens: roofline.kv_tokens(USUAL_SHAPE.input_tokens),
-    })
+    let parallel = Parallelism::tensor(accelerators);
+    Ok(PaperReplica::new(sheet, architecture, parallel, kv, EngineFamily::Other)?.estimate())
 }
 
 fn does_not_fit(deployment: &Deployment, memory: &Memory) -> EstimateError {

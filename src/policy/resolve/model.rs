@@ -55,11 +55,13 @@ impl<'d> ModelDraft<'d> {
             format!("spec.classes[{i}].name")
         });
         let architecture = architecture::resolve(place, &spec.model, spec.architecture.as_ref(), texts, report);
+        let expected_shape = spec.demand.shape.as_ref().map(|s| (s.input_tokens, s.output_tokens));
         let model = pool::ModelContext {
             place,
             namespace: &namespace,
             served_name: &spec.model,
             architecture: architecture.as_ref(),
+            expected_shape,
             fleet,
             texts,
         };
@@ -71,7 +73,7 @@ impl<'d> ModelDraft<'d> {
             served_name: spec.model.clone(),
             classes: shares(place, fleet, spec, report),
             pools,
-            expected_shape: spec.demand.shape.as_ref().map(|s| (s.input_tokens, s.output_tokens)),
+            expected_shape,
             architecture: architecture.flatten(),
             annotations: metadata.annotations.clone(),
         }

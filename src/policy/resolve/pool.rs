@@ -16,6 +16,8 @@ pub struct ModelContext<'m> {
     pub served_name: &'m str,
     /// `None` when it was given wrongly, `Some(None)` when nothing is known.
     pub architecture: Option<&'m Option<Architecture>>,
+    /// (input tokens, output tokens) of its requests.
+    pub expected_shape: Option<(f64, f64)>,
     pub fleet: &'m Fleet<'m>,
     pub texts: &'m Texts,
 }
@@ -59,7 +61,7 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
     let is_whole = report.problems.len() == before && place.is_sound(&here) && place.is_sound("metadata.namespace");
     let measured = is_sound(&[&at("performance"), &at("acceleratorsPerReplica"), &at("limits"), &at("accelerator")]);
     let pool = || {
-        let performance::Figures { parameters, evidence, kv_tokens, spread, .. } = figures.clone()?;
+        let performance::Figures { parameters, evidence, kv_tokens, paper, margin, .. } = figures.clone()?;
         Some(Pool {
             namespace: model.namespace.to_owned(),
             name: spec.name.clone(),
@@ -79,7 +81,8 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
             parameters,
             evidence,
             kv_tokens,
-            spread,
+            paper,
+            margin,
             limits,
         })
     };

@@ -5,7 +5,7 @@ use super::fleet::Fleet;
 use super::model::ModelDraft;
 use super::performance::Figures;
 use super::pool::PoolDraft;
-use crate::perf::{Evidence, Shape};
+use crate::perf::Shape;
 use crate::policy::document::Report;
 use crate::policy::resolved::Promise;
 use crate::policy::units::Duration;
@@ -70,19 +70,13 @@ fn out_of_reach(least: &[Least], ttft_seconds: f64, itl_seconds: f64) -> Option<
 /// the fixed time and reading what is in the cache; then one token per iteration over a growing context.
 fn least<'p>(model: &ModelDraft, pool: &'p PoolDraft) -> Option<Least<'p>> {
     let (input, output) = model.expected_shape.unwrap_or((ASSUMED.input_tokens, ASSUMED.output_tokens));
-    let (Figures { parameters: p, evidence, .. }, limits) = pool.figures.as_ref()?;
-    let mut alpha = p.alpha_seconds;
-    if let (Evidence::OutsideIn, Some(a)) = (evidence, &model.architecture) {
-        // One request alone wakes few experts; the estimate counts all of them.
-        alpha *= a.active_parameters() / a.total_parameters();
-    }
+    let (Figures { parameters: p, margin, .. }, limits) = pool.figures.as_ref()?;
     let chunks = (input / f64::from(limits.max_num_batched_tokens)).ceil().max(1.0);
     let per_prompt_token = p.beta_seconds_per_token + p.gamma_seconds_per_token * (chunks + 1.0) / 2.0;
-    let benefit = 1.0 - evidence.safety_margin();
+    let benefit = 1.0 - margin;
     Some(Least {
         pool: &pool.name,
-        ttft_seconds: benefit * (chunks * alpha + per_prompt_token * input),
-        itl_seconds: benefit
-            * (alpha + p.decode_seconds_per_token + p.gamma_seconds_per_token * (input + output / 2.0)),
+        ttft_seconds: benefit * (chunks * (p.alpha_seconds + p.experts.seconds(input)) + per_prompt_token * input),
+        itl_seconds: benefit * p.iteration_seconds(0.0, 1.0, input + output / 2.0),
     })
 }

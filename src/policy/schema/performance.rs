@@ -98,3 +98,25 @@ pub struct EstimateSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_cache: Option<NumberFormat>,
 }
+
+/// How the accelerators of a replica share the model; they all divide every layer when nothing is said. The product
+/// of `tensor`, `pipeline` and `data` is the replica's number of accelerators.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ParallelismSpec {
+    /// Accelerators that divide each layer (`--tensor-parallel-size`); what the others leave when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub tensor: Option<u32>,
+    /// Stages of layers (`--pipeline-parallel-size`), 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub pipeline: Option<u32>,
+    /// Groups that each attend to requests of their own (`--data-parallel-size` within a replica), 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub data: Option<u32>,
+    /// Whole experts are distributed instead of divided (`--enable-expert-parallel`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub experts: bool,
+}
