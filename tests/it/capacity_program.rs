@@ -135,7 +135,7 @@ fn the_table_says_what_binds_and_how_it_is_known() {
     let model = ["--model", "llama-3.1-8b", "--accelerator", "H100", "--shape", "1024/256", "--itl", "12ms"];
     let output = capacity(&model).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("ITL p95") && text.contains("outside-in; 15 % of the rate"), "{text}");
+    assert!(text.contains("ITL p95") && text.contains("outside-in; 11 % of the rate"), "{text}");
 }
 
 #[test]

@@ -187,7 +187,8 @@ fn more_load_wants_more_and_less_load_less() {
     let (low_again, _) = settle(&policy(), 5.0, 180, state);
     let cost = |d: &Decision| d.planned_cost_per_hour;
     assert!(cost(&low) < cost(&high), "{} {}", cost(&low), cost(&high));
-    assert_eq!(cost(&low), cost(&low_again));
+    // By then the servers are known from life, and less is kept in reserve.
+    assert!(cost(&low_again) <= cost(&low), "{} {}", cost(&low), cost(&low_again));
     assert!(high.classes.iter().all(|c| c.shortfall_rate < 1e-6));
     let promised = |d: &Decision| d.pools.iter().all(|p| p.ttft.predicted_seconds.is_none_or(|t| t <= 2.0));
     assert!(promised(&low) && promised(&high));
