@@ -26,6 +26,9 @@ cluster-test: toolchain ## Tests against a real Kubernetes control plane and KED
 cluster-demo: toolchain ## The whole chain: simulated vLLM servers, real Prometheus, poolwright, real HPA; then faults. 16 minutes; CLUSTER_DEMO_SECONDS=240 makes it 9.
 	@scripts/cluster-test chain::
 
+engine-test: toolchain ## Predictions against a real vLLM on the CPU, installed outside the tree once (6.2 GB); about 30 minutes. ARGS="--quick"
+	@scripts/engine-test $(ARGS)
+
 lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -61,4 +64,4 @@ toolchain: ## Check for what a build needs and install what is missing.
 help: ## List the commands.
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test cluster-demo lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles toolchain help
+.PHONY: run build test cluster-test cluster-demo engine-test lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles toolchain help

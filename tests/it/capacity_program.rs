@@ -131,6 +131,32 @@ fn a_profile_is_read() {
 }
 
 #[test]
+fn latencies_at_given_rates_agree_with_the_capacity() {
+    let model = ["--model", "llama-3.1-8b", "--accelerator", "H100", "--shape", "1024/256"];
+    let largest = &rows(&[&model[..], &["--ttft", "300ms", "--percentile", "99"]].concat())[0];
+    // The capacity's reserve taken back, and a rate that nobody can work off.
+    let most = rate(largest) / (1.0 - largest["error"].as_f64().unwrap());
+    let rates = ["1".to_owned(), (0.99 * most).to_string(), (1.02 * most).to_string(), "1e4".to_owned()];
+    let asked: Vec<&str> = rates.iter().map(String::as_str).collect();
+    let found = rows(&[&model[..], &["--percentile", "99", "--rate"], &asked].concat());
+    let of = |row: usize, latency: &str, what: &str| found[row][latency][what].as_f64().unwrap();
+    assert!(of(1, "ttft", "atPercentileSeconds") <= 0.3, "{found:#?}");
+    assert!(of(2, "ttft", "atPercentileSeconds") >= 0.3, "{found:#?}");
+    for latency in ["ttft", "itl"] {
+        for what in ["meanSeconds", "p50Seconds", "p95Seconds", "atPercentileSeconds"] {
+            assert!(of(0, latency, what) < of(1, latency, what), "{latency} {what}: {found:#?}");
+        }
+        assert!(of(1, latency, "p50Seconds") < of(1, latency, "p95Seconds"));
+    }
+    assert!(found[1]["kvUse"].as_f64().unwrap() > found[0]["kvUse"].as_f64().unwrap());
+    assert_eq!((&found[3]["ttft"], &found[3]["kvUse"]), (&Value::Null, &Value::Null), "it cannot keep up");
+    assert!(found[3]["fullRequestsPerSecond"].as_f64().unwrap() > most);
+    let table = capacity(&[&model[..], &["--rate", "1", "1e4"]].concat()).output().unwrap();
+    let text = String::from_utf8(table.stdout).unwrap();
+    assert!(text.contains("mean / p50 / p95") && text.contains("cannot keep up"), "{text}");
+}
+
+#[test]
 fn the_table_says_what_binds_and_how_it_is_known() {
     let model = ["--model", "llama-3.1-8b", "--accelerator", "H100", "--shape", "1024/256", "--itl", "12ms"];
     let output = capacity(&model).output().unwrap();

@@ -1,5 +1,6 @@
 //! `poolwright capacity`: what one replica carries, by shape of the requests and latency target.
 
+mod loaded;
 mod print;
 mod subject;
 
@@ -74,6 +75,10 @@ pub struct CapacityArgs {
     /// Percentile of the requests at which the targets hold.
     #[arg(long, value_name = "PERCENT", default_value_t = 95.0, help_heading = "Target")]
     percentile: f64,
+    /// Print what requests see at this rate instead of the capacity, requests per second sent to one replica; may be
+    /// repeated.
+    #[arg(long, value_name = "REQ/S", value_parser = rate, num_args = 1.., conflicts_with_all = ["ttft", "itl"], help_heading = "Target")]
+    rate: Vec<f64>,
     /// Form of the answer.
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -129,6 +134,13 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
+        _ => Err("expected requests per second, more than 0".to_owned()),
+    }
+}
+
 /// Print what a replica carries.
 pub fn run(args: &CapacityArgs) -> Result<Exit> {
     if args.prefix_hit_ratio > 0.95 {
@@ -144,19 +156,29 @@ pub fn run(args: &CapacityArgs) -> Result<Exit> {
         Err(subject::Refusal::Why(why)) => return Ok(refuse(&why)),
     };
     let traffic = Traffic { burstiness: args.burstiness, input_cv: args.input_cv, output_cv: args.output_cv };
-    let mut rows = vec![];
-    for subject in &subjects {
-        let tiers = given.as_ref().map_or(subject.tiers.as_slice(), std::slice::from_ref);
+    let asked = subjects.iter().flat_map(|subject| {
         let shapes = if args.shape.is_empty() { &subject.shapes } else { &args.shape };
-        for shape in shapes {
-            rows.extend(subject_rows(subject, shape, &traffic, tiers));
-        }
+        shapes.iter().map(move |shape| (subject, shape))
+    });
+    if args.rate.is_empty() {
+        let rows = asked.flat_map(|(subject, shape)| {
+            let tiers = given.as_ref().map_or(subject.tiers.as_slice(), std::slice::from_ref);
+            subject_rows(subject, shape, &traffic, tiers)
+        });
+        answer(args.output, &rows.collect::<Vec<_>>(), print::table)
+    } else {
+        let rows =
+            asked.flat_map(|(subject, shape)| loaded::rows(subject, shape, &traffic, &args.rate, args.percentile));
+        answer(args.output, &rows.collect::<Vec<_>>(), loaded::table)
     }
+}
+
+fn answer<R: Serialize>(output: Output, rows: &[R], table: fn(&[R]) -> String) -> Result<Exit> {
     let mut out = std::io::stdout().lock();
-    match args.output {
-        Output::Table => write!(out, "{}", print::table(&rows))?,
+    match output {
+        Output::Table => write!(out, "{}", table(rows))?,
         Output::Json => {
-            serde_json::to_writer_pretty(&mut out, &rows)?;
+            serde_json::to_writer_pretty(&mut out, rows)?;
             writeln!(out)?;
         }
     }

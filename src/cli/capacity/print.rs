@@ -46,24 +46,26 @@ fn cells(row: &Row) -> Vec<String> {
 }
 
 /// Three digits.
-fn significant(value: f64) -> String {
+pub(super) fn significant(value: f64) -> String {
     let digits = (2.0 - value.log10().floor()).clamp(0.0, 6.0) as usize;
     format!("{value:.digits$}")
 }
 
 /// `84/500ms`: at the rate against the target.
 fn latency(seconds: Option<f64>, target: Option<f64>) -> String {
-    let shown = |seconds: f64| {
-        if seconds >= 0.9995 {
-            format!("{seconds:.1}s")
-        } else if seconds >= 0.0995 {
-            format!("{:.0}ms", seconds * 1e3)
-        } else {
-            format!("{:.1}ms", seconds * 1e3)
-        }
-    };
-    let found = seconds.map_or_else(|| "-".to_owned(), shown);
-    target.map_or_else(|| found.clone(), |target| format!("{found}/{}", shown(target)))
+    let found = seconds.map_or_else(|| "-".to_owned(), duration);
+    target.map_or_else(|| found.clone(), |target| format!("{found}/{}", duration(target)))
+}
+
+/// Seconds or milliseconds, three digits.
+pub(super) fn duration(seconds: f64) -> String {
+    if seconds >= 0.9995 {
+        format!("{seconds:.1}s")
+    } else if seconds >= 0.0995 {
+        format!("{:.0}ms", seconds * 1e3)
+    } else {
+        format!("{:.1}ms", seconds * 1e3)
+    }
 }
 
 fn words(row: &Row) -> String {

@@ -141,6 +141,11 @@ impl Stage {
 }
 
 impl Moments {
+    /// Mean time to first token, seconds.
+    pub fn ttft_mean_seconds(&self) -> f64 {
+        self.ttft.iter().map(|part| part.probability * part.mean).sum()
+    }
+
     /// Probability that a request's TTFT is above `seconds`, the skew of its parts at most `most_skew`.
     pub(in crate::perf) fn ttft_above(&self, seconds: f64, most_skew: f64) -> f64 {
         above(&self.ttft, seconds, most_skew)
