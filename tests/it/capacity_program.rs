@@ -165,6 +165,23 @@ fn the_table_says_what_binds_and_how_it_is_known() {
 }
 
 #[test]
+fn a_picture_shows_every_shape_and_the_targets() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("capacity.svg");
+    let path = file.to_str().unwrap();
+    let model = ["--model", "llama-3.1-8b", "--accelerator", "H100", "--itl", "12ms", "--plot", path];
+    assert!(capacity(&model).output().unwrap().status.success());
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("ITL p95") && text.contains("TTFT p95") && text.contains("4096 in, 256 out"));
+    assert!(text.contains("target") && text.contains("given"));
+    let nowhere = folder.path().join("none/x.svg");
+    assert!(
+        refused(&["--model", "llama-3.1-8b", "--accelerator", "H100", "--plot", nowhere.to_str().unwrap()])
+            .contains("--plot")
+    );
+}
+
+#[test]
 fn nonsense_is_refused_with_one_line() {
     let model = ["--model", "llama-3.1-8b", "--accelerator", "H100"];
     for (extra, wanted) in [

@@ -1,11 +1,12 @@
 //! `poolwright capacity`: what one replica carries, by shape of the requests and latency target.
 
 mod loaded;
+mod picture;
 mod print;
 mod subject;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -79,6 +80,9 @@ pub struct CapacityArgs {
     /// repeated.
     #[arg(long, value_name = "REQ/S", value_parser = rate, num_args = 1.., conflicts_with_all = ["ttft", "itl"], help_heading = "Target")]
     rate: Vec<f64>,
+    /// Draw latency over load into this file, as SVG.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
     /// Form of the answer.
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -156,6 +160,11 @@ pub fn run(args: &CapacityArgs) -> Result<Exit> {
         Err(subject::Refusal::Why(why)) => return Ok(refuse(&why)),
     };
     let traffic = Traffic { burstiness: args.burstiness, input_cv: args.input_cv, output_cv: args.output_cv };
+    if let Some(path) = &args.plot
+        && let Err(why) = draw(args, path, &subjects, given.as_ref(), &traffic)
+    {
+        return Ok(refuse(&why));
+    }
     let asked = subjects.iter().flat_map(|subject| {
         let shapes = if args.shape.is_empty() { &subject.shapes } else { &args.shape };
         shapes.iter().map(move |shape| (subject, shape))
@@ -171,6 +180,33 @@ pub fn run(args: &CapacityArgs) -> Result<Exit> {
             asked.flat_map(|(subject, shape)| loaded::rows(subject, shape, &traffic, &args.rate, args.percentile));
         answer(args.output, &rows.collect::<Vec<_>>(), loaded::table)
     }
+}
+
+/// Writes the picture.
+fn draw(
+    args: &CapacityArgs,
+    path: &Path,
+    subjects: &[Subject],
+    given: Option<&Tier>,
+    traffic: &Traffic,
+) -> Result<(), String> {
+    if subjects.len() > picture::MOST_SUBJECTS {
+        let most = picture::MOST_SUBJECTS;
+        return Err(format!(
+            "--plot: {} pools do not fit a picture, at most {most}; choose with --pool",
+            subjects.len()
+        ));
+    }
+    let scenes: Vec<picture::Scene<'_>> = subjects
+        .iter()
+        .map(|subject| picture::Scene {
+            subject,
+            shapes: if args.shape.is_empty() { &subject.shapes } else { &args.shape },
+            tiers: given.map_or(subject.tiers.as_slice(), std::slice::from_ref),
+        })
+        .collect();
+    let svg = crate::plot::svg(&picture::picture(&scenes, traffic, args.percentile)).map_err(|e| e.to_string())?;
+    std::fs::write(path, svg).map_err(|error| format!("--plot {}: {error}", path.display()))
 }
 
 fn answer<R: Serialize>(output: Output, rows: &[R], table: fn(&[R]) -> String) -> Result<Exit> {
