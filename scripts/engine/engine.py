@@ -46,7 +46,7 @@ class Server:
             self.vllm, "serve", self.tokenizer, "--load-format", "dummy", "--served-model-name", MODEL,
             "--host", "127.0.0.1", "--port", self.port, "--enforce-eager", "--no-enable-prefix-caching",
             "--max-model-len", MAX_MODEL_LEN, "--max-num-seqs", MAX_NUM_SEQS,
-            "--max-num-batched-tokens", MAX_NUM_BATCHED_TOKENS, "--block-size", 16,
+            "--max-num-batched-tokens", MAX_NUM_BATCHED_TOKENS, "--block-size", 32,
         ]
         if blocks:
             arguments += ["--num-gpu-blocks-override", blocks]

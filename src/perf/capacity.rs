@@ -108,7 +108,7 @@ pub fn latency_at(replica: &Replica, shape: &Shape, traffic: &Traffic, rate: f64
 }
 
 /// Everything that a curve depends on, as bits.
-type CurveKey = [u64; 15];
+type CurveKey = [u64; 17];
 type TargetKey = [u64; 3];
 
 /// Remembers capacities by their inputs: shapes move slowly from tick to tick, and a capacity is a pure
@@ -195,6 +195,8 @@ fn curve_key(replica: &Replica, shape: &Shape, traffic: &Traffic) -> CurveKey {
         p.gamma_seconds_per_token.to_bits(),
         p.experts.all_seconds.to_bits(),
         p.experts.left_out.to_bits(),
+        p.prompts.attention_seconds_per_pair.to_bits(),
+        p.prompts.overhead_seconds.to_bits(),
         u64::from(replica.limits.max_num_seqs) << 32 | u64::from(replica.limits.max_num_batched_tokens),
         replica.kv_tokens.to_bits(),
         replica.prefix_hit_ratio.to_bits(),

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One engine iteration costs `alpha + beta x prompt tokens computed + decode x tokens decoded + gamma x KV tokens
-/// read`, and the reading of the experts that its tokens choose. With `decode = beta` and no experts this is the
-/// performance model of llm-inferno/queue-analysis.
+/// read`, and the reading of the experts that its tokens choose. With `decode = beta`, no experts and plain prompts
+/// this is the performance model of llm-inferno/queue-analysis.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parameters {
     /// Fixed time of an iteration, seconds: reading the weights that every token needs, launching kernels.
@@ -18,6 +18,34 @@ pub struct Parameters {
     pub gamma_seconds_per_token: f64,
     /// Weights that only some tokens need.
     pub experts: Experts,
+    /// What a prompt costs beyond `beta` a token.
+    #[serde(default)]
+    pub prompts: Prompts,
+}
+
+/// What a prompt costs beyond a time per token. Both are zero where the measurements do not show them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prompts {
+    /// Time per pair of tokens of which one attends to the other, seconds: long prompts cost more a token.
+    pub attention_seconds_per_pair: f64,
+    /// Time of a request before its first token in which the engine does other work, seconds: the connection, the
+    /// tokeniser, the scheduler's inbox. Part of the TTFT; takes no capacity.
+    pub overhead_seconds: f64,
+}
+
+impl Prompts {
+    /// Time of the attention of `computed` tokens that end a prompt of `length` tokens, the part before them being
+    /// there already, seconds.
+    pub fn attention_seconds(&self, length: f64, computed: f64) -> f64 {
+        self.attention_seconds_per_pair * computed * (length - 0.5 * computed).max(0.0)
+    }
+
+    fn slowed(&self, factor: f64) -> Self {
+        Self {
+            attention_seconds_per_pair: self.attention_seconds_per_pair * factor,
+            overhead_seconds: self.overhead_seconds * factor,
+        }
+    }
 }
 
 /// Reading the weights of a mixture of experts: a small batch reads few of them, a large one reads all.
@@ -45,6 +73,7 @@ impl Parameters {
             decode_seconds_per_token: beta_seconds_per_token,
             gamma_seconds_per_token,
             experts: Experts::default(),
+            prompts: Prompts::default(),
         }
     }
 
@@ -90,9 +119,11 @@ impl Parameters {
             self.decode_seconds_per_token,
             self.gamma_seconds_per_token,
             self.experts.all_seconds,
+            self.prompts.attention_seconds_per_pair,
+            self.prompts.overhead_seconds,
         ];
         let left_out = (0.0..=1.0).contains(&self.experts.left_out);
-        left_out && all.iter().all(|v| v.is_finite() && *v >= 0.0) && all.iter().any(|v| *v > 0.0)
+        left_out && all.iter().all(|v| v.is_finite() && *v >= 0.0) && all[..5].iter().any(|v| *v > 0.0)
     }
 
     /// The same server, `factor` times slower.
@@ -103,6 +134,7 @@ impl Parameters {
             decode_seconds_per_token: self.decode_seconds_per_token * factor,
             gamma_seconds_per_token: self.gamma_seconds_per_token * factor,
             experts: Experts { all_seconds: self.experts.all_seconds * factor, ..self.experts },
+            prompts: self.prompts.slowed(factor),
         }
     }
 }

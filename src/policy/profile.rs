@@ -219,6 +219,12 @@ struct Times {
     decode: Option<Duration>,
     /// Time per KV token read.
     gamma: Duration,
+    /// Time per pair of prompt tokens of which one attends to the other.
+    #[serde(default)]
+    attention: Option<Duration>,
+    /// Time of a request before its first token that takes nothing from others.
+    #[serde(default)]
+    overhead: Option<Duration>,
     /// Reading the experts of a mixture.
     #[serde(default)]
     experts: Option<ExpertsSpec>,
@@ -226,8 +232,8 @@ struct Times {
 
 impl Times {
     fn with(self, kv_tokens: Option<u64>) -> ParametersSpec {
-        let Self { alpha, beta, decode, gamma, experts } = self;
-        ParametersSpec { alpha, beta, decode, gamma, experts, kv_tokens }
+        let Self { alpha, beta, decode, gamma, attention, overhead, experts } = self;
+        ParametersSpec { alpha, beta, decode, gamma, attention, overhead, experts, kv_tokens }
     }
 }
 
@@ -279,7 +285,9 @@ pub fn profile(file: &str, text: &str) -> Result<Figures, Vec<Problem>> {
         return match read::<Plain>(node, &[]) {
             (Some(read), _, misfits) if misfits.is_empty() => {
                 let Plain { alpha, beta, decode, gamma, kv_tokens, .. } = read;
-                let parameters = ParametersSpec { alpha, beta, decode, gamma, experts: None, kv_tokens };
+                let (attention, overhead, experts) = (None, None, None);
+                let parameters =
+                    ParametersSpec { alpha, beta, decode, gamma, attention, overhead, experts, kv_tokens };
                 Ok(Figures { parameters, spread: None, limits: LimitsSpec::default() })
             }
             (_, _, misfits) => Err(all(misfits)),

@@ -84,6 +84,7 @@ impl fmt::Display for Duration {
         };
         match s {
             _ if s == 0.0 => write!(f, "0s"),
+            _ if s < 1e-9 => write!(f, "{}ns", format!("{:.7}", s * 1e9).trim_end_matches('0')),
             _ if s < 1e-6 => write!(f, "{}ns", trimmed(s * 1e9)),
             _ if s < 1e-3 => write!(f, "{}us", trimmed(s * 1e6)),
             _ if s < 1.0 => write!(f, "{}ms", trimmed(s * 1e3)),

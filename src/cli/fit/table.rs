@@ -48,6 +48,13 @@ pub fn parameters(p: &Parameters, spread: Option<&Spread>) -> String {
     line("beta", p.beta_seconds_per_token, "per prompt token", spread.map(|s| s.beta));
     line("decode", p.decode_seconds_per_token, "per token decoded", spread.map(|s| s.decode));
     line("gamma", p.gamma_seconds_per_token, "per KV token read", spread.map(|s| s.gamma));
+    let (attention, overhead) = (p.prompts.attention_seconds_per_pair, p.prompts.overhead_seconds);
+    if attention > 0.0 {
+        line("attention", attention, "per pair of prompt tokens", spread.map(|s| s.attention));
+    }
+    if overhead > 0.0 {
+        line("overhead", overhead, "a request, before its first token", spread.map(|s| s.overhead));
+    }
     if p.experts.all_seconds > 0.0 {
         line("experts", p.experts.all_seconds, "reading all experts", spread.map(|s| s.experts));
     }

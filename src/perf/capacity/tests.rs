@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::Experts;
+use super::super::{Experts, Prompts};
 use super::*;
 
 const SHAPE: Shape = Shape { input_tokens: 871.0, output_tokens: 567.0 };
@@ -109,6 +109,11 @@ prop_compose! {
     fn any_parameters()(
         alpha in 1e-3f64..30e-3, beta in 2e-6f64..2e-4, decode in prop_oneof![Just(1.0), 0.3f64..6.0],
         gamma in 1e-9f64..3e-7, experts in prop_oneof![Just(0.0), 1e-3f64..40e-3], left_out in 0.5f64..0.99,
+        prompts in prop_oneof![
+            Just(Prompts::default()),
+            (1e-11f64..1e-8, 0f64..0.03)
+                .prop_map(|(attention_seconds_per_pair, overhead_seconds)| Prompts { attention_seconds_per_pair, overhead_seconds }),
+        ],
     ) -> Parameters {
         Parameters {
             alpha_seconds: alpha,
@@ -116,6 +121,7 @@ prop_compose! {
             decode_seconds_per_token: beta * decode,
             gamma_seconds_per_token: gamma,
             experts: Experts { all_seconds: experts, left_out },
+            prompts,
         }
     }
 }

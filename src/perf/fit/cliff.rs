@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::super::Parameters;
-use super::closed::Server;
+use super::closed::{Server, Theta};
 use super::point::{Load, Point};
 use super::predict::{Predictor, to_array};
 use super::report::Use;
@@ -61,7 +61,7 @@ pub fn bounds(points: &[Point], uses: &[Use], parameters: &Parameters, server: &
     KvBounds { at_least, below, estimate }
 }
 
-fn misfit(point: &Point, predictor: &Predictor, theta: &[f64; 5]) -> f64 {
+fn misfit(point: &Point, predictor: &Predictor, theta: &Theta) -> f64 {
     let means = predictor.means(theta);
     let ratio = |predicted: f64, measured: f64| (predicted / measured).ln().abs().min(2.0);
     let itl = point.itl.zip(means.itl_seconds).map_or(0.0, |(m, p)| ratio(p, m.mean_seconds));

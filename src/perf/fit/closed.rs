@@ -12,8 +12,13 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use super::super::{Limits, Shape};
 
-/// How often each parameter is paid: iterations, prompt tokens, decoded tokens, KV tokens read, experts read.
-pub type Work = [f64; 5];
+/// Number of parameters.
+pub const SIZE: usize = 7;
+/// The parameters as a vector, seconds.
+pub type Theta = [f64; SIZE];
+/// How often each parameter is paid: iterations, prompt tokens, decoded tokens, KV tokens read, experts read, pairs of
+/// prompt tokens, requests that begin.
+pub type Work = [f64; SIZE];
 
 /// Requests a client sends when the measurement does not say how many there were: ten are usual.
 const REQUESTS_PER_CLIENT: u64 = 10;
@@ -56,7 +61,7 @@ pub struct Run {
 }
 
 /// Weighted sum.
-pub fn seconds(work: &Work, parameters: &[f64; 5]) -> f64 {
+pub fn seconds(work: &Work, parameters: &Theta) -> f64 {
     work.iter().zip(parameters).map(|(w, p)| w * p).sum()
 }
 
@@ -64,7 +69,7 @@ impl Run {
     /// Mean work to the first token, and per token after it; `None` for the latter when answers have one token.
     pub fn means(&self) -> (Work, Option<Work>) {
         let n = self.requests.len().max(1) as f64;
-        let (mut first, mut rest) = ([0.0; 5], [0.0; 5]);
+        let (mut first, mut rest) = ([0.0; SIZE], [0.0; SIZE]);
         let mut decoded = false;
         for request in &self.requests {
             add(&mut first, &request.first, 1.0 / n);
@@ -131,7 +136,7 @@ pub fn run(clients: &Clients, server: &Server) -> Run {
     let mut engine = Engine {
         server: *server,
         fitting: (server.kv_tokens / mean).floor().clamp(1.0, 1e9) as usize,
-        now: [0.0; 5],
+        now: [0.0; SIZE],
         step: 0,
         arriving: Vec::new(),
         waiting: VecDeque::new(),
@@ -154,13 +159,19 @@ pub fn run(clients: &Clients, server: &Server) -> Run {
     while done.len() < total {
         for index in engine.iterate(&mut flights) {
             let flight = &flights[index];
+            let mut first = minus(&flight.first, &flight.sent);
+            first[6] = 1.0;
             done.push(Request {
-                first: minus(&flight.first, &flight.sent),
+                first,
                 rest: minus(&engine.now, &flight.first),
                 output_tokens: flight.output,
             });
             send(&mut flights, &mut engine);
         }
+    }
+    if concurrency == 1 {
+        // Nobody else keeps the engine at work meanwhile.
+        engine.now[6] = done.len() as f64;
     }
     Run { requests: done, total: engine.now }
 }
@@ -181,6 +192,7 @@ impl Engine {
         let chunks = self.schedule(flights);
         let prompt: f64 = chunks.iter().map(|(_, tokens, _)| tokens).sum();
         let prompt_kv: f64 = chunks.iter().map(|(_, _, end)| end).sum();
+        let pairs: f64 = chunks.iter().map(|(_, tokens, end)| tokens * (end - 0.5 * tokens)).sum();
         let repeat = match self.decoding.peek() {
             Some(Reverse((last, _))) if chunks.is_empty() && self.arriving.is_empty() => {
                 last.saturating_sub(self.step).max(1)
@@ -190,7 +202,7 @@ impl Engine {
         let n = repeat as f64;
         let experts = if self.server.left_out > 0.0 { 1.0 - self.server.left_out.powf(prompt + batch) } else { 0.0 };
         let read = n * (self.kv + prompt_kv) + batch * n * (n - 1.0) / 2.0;
-        add(&mut self.now, &[n, n * prompt, n * batch, read, n * experts], 1.0);
+        add(&mut self.now, &[n, n * prompt, n * batch, read, n * experts, n * pairs, 0.0], 1.0);
         self.kv += batch * n;
         self.step += repeat;
         let mut ended = self.first_tokens(&chunks, flights);
@@ -274,11 +286,11 @@ mod tests {
                 "{got:?} against {wanted:?}"
             );
         };
-        close(first, [1.0, 100.0, 0.0, 100.0, 0.0]);
+        close(first, [1.0, 100.0, 0.0, 100.0, 0.0, 5000.0, 1.0]);
         // Contexts 101..110 are read for tokens 2..11.
-        close(rest.unwrap(), [1.0, 0.0, 1.0, 105.5, 0.0]);
+        close(rest.unwrap(), [1.0, 0.0, 1.0, 105.5, 0.0, 0.0, 0.0]);
         let (long, none) = run(&clients(1, 5000.0, 1.0), &OPEN).means();
-        close(long, [3.0, 5000.0, 0.0, 2048.0 + 4096.0 + 5000.0, 0.0]);
+        close(long, [3.0, 5000.0, 0.0, 2048.0 + 4096.0 + 5000.0, 0.0, 12.5e6, 1.0]);
         assert_eq!(none, None);
     }
 

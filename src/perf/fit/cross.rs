@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::closed::Theta;
 use super::guard;
 use super::point::{Point, shapes};
 use super::solve::{Kind, Problem, Row, median};
@@ -49,7 +50,7 @@ pub struct CrossValidation {
 }
 
 /// Relative errors of `rows` at `theta`: TTFT, then ITL and response times.
-pub fn errors(rows: &[Row], theta: &[f64; 5]) -> (Vec<f64>, Vec<f64>) {
+pub fn errors(rows: &[Row], theta: &Theta) -> (Vec<f64>, Vec<f64>) {
     let size = |r: &Row| (r.log_predicted(theta).exp() / r.measured - 1.0).abs();
     let (ttft, itl): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|r| r.kind == Kind::Ttft);
     (ttft.into_iter().map(size).collect(), itl.into_iter().map(size).collect())

@@ -4,6 +4,7 @@
 
 use nalgebra::DMatrix;
 
+use super::closed::Theta;
 use super::predict::NAMES;
 use super::solve::Problem;
 
@@ -39,7 +40,7 @@ impl Sight {
 ///
 /// A parameter that is too small to matter at the best fit would look unidentifiable although the points say
 /// something of it, namely that it is small; it is therefore judged at a size at which it matters.
-pub fn look(problem: &Problem, theta: &[f64; 5]) -> Sight {
+pub fn look(problem: &Problem, theta: &Theta) -> Sight {
     let mut theta = *theta;
     let share = |column: usize, jacobian: &DMatrix<f64>| jacobian.column(column).amax();
     let first = problem.jacobian(&theta);

@@ -12,12 +12,14 @@ mod guard;
 pub mod guess;
 mod point;
 mod predict;
+mod prompts;
 pub mod read;
 mod report;
 mod select;
 mod solve;
 
 use super::{Experts, Limits, Parameters};
+use closed::{SIZE, Theta};
 use guard::Sight;
 use predict::{Predictor, from_array, to_array};
 use solve::{Freedom, Kind, Known, Problem, Row, Solution};
@@ -146,7 +148,10 @@ fn fit_selected(
         let solution = problem.solve(&starts).ok_or(FitError::NoConvergence)?;
         let sight = guard::look(&problem, &solution.theta);
         if sight.is_clear() || prior.is_some() {
-            return Ok(Fitted { solution, freedom, known, sight, decode_unseen });
+            let plain = Fitted { solution, freedom, known: known.clone(), sight, decode_unseen };
+            // An estimate has the attention of its prompts in beta.
+            let more = if prior.is_none() { prompts::extended(points, &chosen, &rows, &known, &plain) } else { None };
+            return Ok(more.unwrap_or(plain));
         }
         if freedom.tied {
             return Err(FitError::Unidentifiable {
@@ -187,14 +192,14 @@ fn rows<'p>(points: &[Point], predictors: &'p [Predictor], chosen: &[usize]) -> 
 }
 
 /// The prior as rows, and that a decoded token costs about what a prompt token costs.
-fn known(prior: Option<&([f64; 5], f64)>, freedom: &Freedom) -> Vec<Known> {
+fn known(prior: Option<&(Theta, f64)>, freedom: &Freedom) -> Vec<Known> {
     let mut known = Vec::new();
     if freedom.free.contains(&2) {
-        known.push(Known { of: [0.0, -1.0, 1.0, 0.0, 0.0], value: 0.0, spread: DECODE_LIKE_PROMPT });
+        known.push(Known { of: [0.0, -1.0, 1.0, 0.0, 0.0, 0.0, 0.0], value: 0.0, spread: DECODE_LIKE_PROMPT });
     }
     if let Some((theta, spread)) = prior {
         for index in freedom.free.iter().filter(|i| theta[**i] > 0.0) {
-            let mut of = [0.0; 5];
+            let mut of = [0.0; SIZE];
             of[*index] = 1.0;
             known.push(Known { of, value: theta[*index].ln(), spread: *spread });
         }
@@ -203,8 +208,8 @@ fn known(prior: Option<&([f64; 5], f64)>, freedom: &Freedom) -> Vec<Known> {
 }
 
 /// Where the fits begin: the prior, and what the least loaded point says under several sizes of gamma.
-fn starts(points: &[Point], chosen: &[usize], prior: Option<&Prior>) -> Vec<[f64; 5]> {
-    let mut starts: Vec<[f64; 5]> = prior.iter().map(|p| to_array(&p.parameters)).collect();
+fn starts(points: &[Point], chosen: &[usize], prior: Option<&Prior>) -> Vec<Theta> {
+    let mut starts: Vec<Theta> = prior.iter().map(|p| to_array(&p.parameters)).collect();
     let experts = prior.map_or(0.0, |p| p.parameters.experts.all_seconds);
     let least = |of: fn(&Point) -> Option<Latency>| {
         let with = chosen.iter().filter_map(|i| Some((&points[*i], of(&points[*i])?.mean_seconds)));
@@ -224,13 +229,13 @@ fn starts(points: &[Point], chosen: &[usize], prior: Option<&Prior>) -> Vec<[f64
     for gamma in [1e-7, 3e-6, 3e-5].map(|part| part * itl) {
         let (alpha, beta, gamma) = guess::anchored(ttft, itl, shape.input_tokens.max(2.0), shape.output_tokens, gamma);
         let (alpha, beta) = (alpha.max(0.1 * itl), if beta > 0.0 { beta } else { 1e-3 * itl });
-        starts.push([alpha, beta, beta, gamma, experts]);
-        starts.push([alpha, beta, 0.3 * beta, gamma, experts]);
+        starts.push([alpha, beta, beta, gamma, experts, 0.0, 0.0]);
+        starts.push([alpha, beta, 0.3 * beta, gamma, experts, 0.0, 0.0]);
     }
     starts
 }
 
-fn parameters(theta: &[f64; 5], prior: Option<&Prior>) -> Parameters {
+fn parameters(theta: &Theta, prior: Option<&Prior>) -> Parameters {
     from_array(theta, prior.map_or(Experts::default(), |p| p.parameters.experts).left_out)
 }
 

@@ -1,34 +1,37 @@
 //! The latencies that parameters predict for a measured point.
 
 use super::super::queue::Chain;
-use super::super::{Evidence, Experts, Limits, Parameters, Replica, Service, Traffic, latency_at};
-use super::closed::{self, Clients, Run, Server, Work, seconds};
+use super::super::{Curve, Evidence, Experts, Limits, Parameters, Prompts, Quantiles, Replica, Service, Traffic};
+use super::closed::{self, Clients, Run, SIZE, Server, Theta, Work, seconds};
 use super::point::{Latency, Load, Point};
 
 /// Names of the parameters, in the order of [`Work`].
-pub const NAMES: [&str; 5] = ["alpha", "beta", "decode", "gamma", "experts"];
+pub const NAMES: [&str; SIZE] = ["alpha", "beta", "decode", "gamma", "experts", "attention", "overhead"];
 
 /// Requests that may wait when the mean of an open loop is computed: a finite queue gives a finite answer above
 /// saturation too.
 const QUEUE: usize = 256;
 
-pub fn to_array(p: &Parameters) -> [f64; 5] {
+pub fn to_array(p: &Parameters) -> Theta {
     [
         p.alpha_seconds,
         p.beta_seconds_per_token,
         p.decode_seconds_per_token,
         p.gamma_seconds_per_token,
         p.experts.all_seconds,
+        p.prompts.attention_seconds_per_pair,
+        p.prompts.overhead_seconds,
     ]
 }
 
-pub fn from_array(theta: &[f64; 5], left_out: f64) -> Parameters {
+pub fn from_array(theta: &Theta, left_out: f64) -> Parameters {
     Parameters {
         alpha_seconds: theta[0],
         beta_seconds_per_token: theta[1],
         decode_seconds_per_token: theta[2],
         gamma_seconds_per_token: theta[3],
         experts: Experts { all_seconds: theta[4], left_out: if theta[4] > 0.0 { left_out } else { 0.0 } },
+        prompts: Prompts { attention_seconds_per_pair: theta[5], overhead_seconds: theta[6] },
     }
 }
 
@@ -58,7 +61,7 @@ impl Predictor {
             }
             Load::Decode { batch } => {
                 let experts = if server.left_out > 0.0 { 1.0 - server.left_out.powf(batch) } else { 0.0 };
-                let work = [1.0, 0.0, batch, batch * point.shape.input_tokens, experts];
+                let work = [1.0, 0.0, batch, batch * point.shape.input_tokens, experts, 0.0, 0.0];
                 Self::Linear { first: work, rest: Some(work) }
             }
             Load::Open { rate, .. } => {
@@ -78,16 +81,20 @@ impl Predictor {
         }
     }
 
-    pub fn means(&self, theta: &[f64; 5]) -> Means {
+    pub fn means(&self, theta: &Theta) -> Means {
         match self {
             Self::Linear { first, rest } => {
                 Means { ttft_seconds: seconds(first, theta), itl_seconds: rest.as_ref().map(|r| seconds(r, theta)) }
             }
             Self::Queue { service, concurrency, rate, left_out } => {
-                let service = Service { parameters: from_array(theta, *left_out), ..*service };
-                let chain = Chain::new(service, *concurrency);
+                let mut parameters = from_array(theta, *left_out);
+                // The queue knows tokens only; all prompts have one length, so pairs are tokens too.
+                parameters.beta_seconds_per_token +=
+                    0.5 * parameters.prompts.attention_seconds_per_pair * service.shape.input_tokens;
+                let chain = Chain::new(Service { parameters, ..*service }, *concurrency);
                 let state = chain.steady_state(*rate, QUEUE);
-                Means { ttft_seconds: state.ttft_seconds, itl_seconds: Some(state.itl_seconds) }
+                let overhead = parameters.prompts.overhead_seconds;
+                Means { ttft_seconds: state.ttft_seconds + overhead, itl_seconds: Some(state.itl_seconds) }
             }
         }
     }
@@ -131,25 +138,36 @@ pub fn predict(point: &Point, parameters: &Parameters, limits: Limits, kv_tokens
         }
         Load::Open { rate, .. } => {
             let replica = Replica::new(*parameters, limits, kv_tokens, Evidence::Curve);
-            let means = Predictor::new(point, &server).means(&theta);
-            let at = |quantile| latency_at(&replica, &point.shape, &Traffic::default(), rate, quantile);
+            let curve = Curve::new(&replica, &point.shape, &traffic(point))?;
+            let moments = curve.moments(rate)?;
+            let at = |quantile| curve.latencies(rate, quantile);
             let (p50, p95, p99) = (at(0.5)?, at(0.95)?, at(0.99)?);
-            let latency = |mean, of: fn(&super::super::Quantiles) -> f64| Latency {
+            let latency = |mean, of: fn(&Quantiles) -> f64| Latency {
                 mean_seconds: mean,
                 p50_seconds: Some(of(&p50)),
                 p95_seconds: Some(of(&p95)),
                 p99_seconds: Some(of(&p99)),
             };
             Some(Predicted {
-                ttft: latency(means.ttft_seconds, |q| q.ttft_seconds),
-                itl: Some(latency(means.itl_seconds?, |q| q.itl_seconds)),
+                ttft: latency(moments.ttft_mean_seconds(), |q| q.ttft_seconds),
+                itl: (point.shape.output_tokens > 1.0).then(|| latency(moments.itl.mean, |q| q.itl_seconds)),
                 throughput: rate,
             })
         }
     }
 }
 
-fn of_run(run: &Run, theta: &[f64; 5]) -> Predicted {
+/// Arrivals and lengths of the measurement.
+fn traffic(point: &Point) -> Traffic {
+    let burstiness = match point.load {
+        // The shape of the gaps' gamma distribution.
+        Load::Open { burstiness, .. } => 1.0 / burstiness,
+        Load::Closed { .. } | Load::Decode { .. } => 1.0,
+    };
+    Traffic { burstiness, input_cv: point.input_spread, output_cv: point.output_spread }
+}
+
+fn of_run(run: &Run, theta: &Theta) -> Predicted {
     let ttft = run.requests.iter().map(|r| seconds(&r.first, theta)).collect();
     let itl: Vec<f64> = run
         .requests

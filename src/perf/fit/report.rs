@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::super::{Limits, Parameters, Shape};
 use super::check::{self, Warning};
+use super::closed::Theta;
 use super::cliff::{self, KvBounds};
 use super::cross::{self, CrossValidation, ErrorSummary};
 use super::point::{Latency, Load, Origin, Point, shapes};
@@ -78,6 +79,10 @@ pub struct Spread {
     pub gamma: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experts: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<f64>,
 }
 
 /// One point, measured and predicted.
@@ -186,7 +191,7 @@ pub fn report(
     }
 }
 
-fn judged(point: &Point, predictor: &Predictor, used: Use, shape: usize, theta: &[f64; 5]) -> Judged {
+fn judged(point: &Point, predictor: &Predictor, used: Use, shape: usize, theta: &Theta) -> Judged {
     let means = predictor.means(theta);
     Judged {
         origin: point.origin.clone(),
@@ -209,7 +214,15 @@ fn spread(fitted: &Fitted, rows: &[super::Row]) -> Spread {
         let column = fitted.freedom.free.iter().position(|i| NAMES[*i] == name)?;
         values.get(column).copied().filter(|v| v.is_finite())
     };
-    Spread { alpha: of("alpha"), beta: of("beta"), decode: of("decode"), gamma: of("gamma"), experts: of("experts") }
+    Spread {
+        alpha: of("alpha"),
+        beta: of("beta"),
+        decode: of("decode"),
+        gamma: of("gamma"),
+        experts: of("experts"),
+        attention: of("attention"),
+        overhead: of("overhead"),
+    }
 }
 
 fn validity(points: &[Point], chosen: &[usize]) -> Validity {

@@ -1,6 +1,6 @@
 //! Which points a fit may use: those beyond a limit of the server show its limit and not its speed.
 
-use super::closed::Server;
+use super::closed::{Server, Theta};
 use super::point::{Load, Point};
 use super::predict::Predictor;
 use super::report::Use;
@@ -52,7 +52,7 @@ pub fn by_limits(points: &[Point], options: &Options) -> Vec<Use> {
 }
 
 /// Second look, with parameters: what took far longer than the work itself.
-pub fn by_queueing(points: &[Point], predictors: &[Predictor], theta: &[f64; 5], uses: &mut [Use]) {
+pub fn by_queueing(points: &[Point], predictors: &[Predictor], theta: &Theta, uses: &mut [Use]) {
     for ((point, predictor), how) in points.iter().zip(predictors).zip(uses) {
         if !matches!(*how, Use::Fitted | Use::QueueDominated) || !matches!(point.load, Load::Closed { .. }) {
             continue;

@@ -7,6 +7,7 @@
 
 use nalgebra::{DMatrix, DVector};
 
+use super::closed::Theta;
 use super::predict::Predictor;
 
 /// Residuals beyond this many spreads count linearly.
@@ -49,7 +50,7 @@ pub struct Row<'p> {
 
 impl Row<'_> {
     /// Logarithm of the predicted time.
-    pub fn log_predicted(&self, theta: &[f64; 5]) -> f64 {
+    pub fn log_predicted(&self, theta: &Theta) -> f64 {
         let means = self.predictor.means(theta);
         let itl = means.itl_seconds.unwrap_or(means.ttft_seconds);
         let value = match self.kind {
@@ -60,7 +61,7 @@ impl Row<'_> {
         value.max(1e-300).ln()
     }
 
-    pub fn residual(&self, theta: &[f64; 5]) -> f64 {
+    pub fn residual(&self, theta: &Theta) -> f64 {
         (self.log_predicted(theta) - self.measured.ln()).clamp(-20.0, 20.0)
     }
 }
@@ -68,7 +69,7 @@ impl Row<'_> {
 /// Something known beforehand: a weighted sum of log parameters and how well it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Known {
-    pub of: [f64; 5],
+    pub of: Theta,
     pub value: f64,
     pub spread: f64,
 }
@@ -83,7 +84,7 @@ pub struct Freedom {
 }
 
 impl Freedom {
-    fn spread_out(&self, base: &[f64; 5], x: &DVector<f64>) -> [f64; 5] {
+    fn spread_out(&self, base: &Theta, x: &DVector<f64>) -> Theta {
         let mut theta = *base;
         for (value, index) in x.iter().zip(&self.free) {
             theta[*index] = value.exp();
@@ -98,7 +99,7 @@ impl Freedom {
 /// The end of a fit.
 #[derive(Clone, Debug)]
 pub struct Solution {
-    pub theta: [f64; 5],
+    pub theta: Theta,
     /// Loss, lower is better.
     pub loss: f64,
     /// Spread of TTFT, ITL and response residuals.
@@ -113,15 +114,15 @@ pub struct Problem<'r> {
 
 impl Problem<'_> {
     /// The best of the fits from all beginnings. Only those that look best after one round are followed to the end.
-    pub fn solve(&self, starts: &[[f64; 5]]) -> Option<Solution> {
-        let tied = |start: &[f64; 5]| {
+    pub fn solve(&self, starts: &[Theta]) -> Option<Solution> {
+        let tied = |start: &Theta| {
             let mut theta = *start;
             if self.freedom.tied {
                 theta[2] = theta[1];
             }
             theta
         };
-        let mut ends: Vec<([f64; 5], f64)> =
+        let mut ends: Vec<(Theta, f64)> =
             starts.iter().filter_map(|s| self.descend(tied(s), &[FIRST_SPREAD; 3])).collect();
         ends.sort_by(|a, b| a.1.total_cmp(&b.1));
         ends.truncate(FOLLOWED);
@@ -130,7 +131,7 @@ impl Problem<'_> {
     }
 
     /// Weighs the kinds of residuals by their own spread and fits again.
-    fn refine(&self, mut theta: [f64; 5]) -> Option<Solution> {
+    fn refine(&self, mut theta: Theta) -> Option<Solution> {
         let mut spreads = self.spreads(&theta);
         for _ in 1..ROUNDS {
             (theta, _) = self.descend(theta, &spreads)?;
@@ -142,7 +143,7 @@ impl Problem<'_> {
     }
 
     /// 1.48 times the median size of the residuals, per kind.
-    fn spreads(&self, theta: &[f64; 5]) -> [f64; 3] {
+    fn spreads(&self, theta: &Theta) -> [f64; 3] {
         [Kind::Ttft, Kind::Itl, Kind::Response].map(|kind| {
             let of_kind = self.rows.iter().filter(|r| r.kind == kind);
             let sizes: Vec<f64> = of_kind.map(|r| r.residual(theta).abs()).collect();
@@ -150,7 +151,7 @@ impl Problem<'_> {
         })
     }
 
-    fn descend(&self, start: [f64; 5], spreads: &[f64; 3]) -> Option<([f64; 5], f64)> {
+    fn descend(&self, start: Theta, spreads: &[f64; 3]) -> Option<(Theta, f64)> {
         let free = &self.freedom.free;
         let mut x = DVector::from_iterator(free.len(), free.iter().map(|i| start[*i].max(1e-15).ln()));
         let mut damping = 1e-2;
@@ -186,13 +187,13 @@ impl Problem<'_> {
         loss.is_finite().then(|| (self.freedom.spread_out(&start, &x), loss))
     }
 
-    fn loss(&self, base: &[f64; 5], x: &DVector<f64>, spreads: &[f64; 3]) -> f64 {
+    fn loss(&self, base: &Theta, x: &DVector<f64>, spreads: &[f64; 3]) -> f64 {
         let theta = self.freedom.spread_out(base, x);
         let measured: f64 = self.rows.iter().map(|r| huber(r.residual(&theta) / spreads[r.kind as usize]).0).sum();
         measured + self.known.iter().map(|k| 0.5 * k.miss(&theta).powi(2)).sum::<f64>()
     }
 
-    fn normal_equations(&self, base: &[f64; 5], x: &DVector<f64>, spreads: &[f64; 3]) -> (DMatrix<f64>, DVector<f64>) {
+    fn normal_equations(&self, base: &Theta, x: &DVector<f64>, spreads: &[f64; 3]) -> (DMatrix<f64>, DVector<f64>) {
         let theta = self.freedom.spread_out(base, x);
         let jacobian = self.jacobian(&theta);
         let n = self.freedom.free.len();
@@ -225,7 +226,7 @@ impl Problem<'_> {
     }
 
     /// Change of every residual with the logarithm of every free parameter.
-    pub fn jacobian(&self, theta: &[f64; 5]) -> DMatrix<f64> {
+    pub fn jacobian(&self, theta: &Theta) -> DMatrix<f64> {
         let free = &self.freedom.free;
         let mut jacobian = DMatrix::zeros(self.rows.len(), free.len());
         for (column, index) in free.iter().enumerate() {
@@ -257,7 +258,7 @@ impl Problem<'_> {
 }
 
 impl Known {
-    fn miss(&self, theta: &[f64; 5]) -> f64 {
+    fn miss(&self, theta: &Theta) -> f64 {
         let sum: f64 = self.of.iter().zip(theta).filter(|(w, _)| **w != 0.0).map(|(w, t)| w * t.max(1e-15).ln()).sum();
         (sum - self.value) / self.spread
     }

@@ -83,7 +83,7 @@ impl Stage {
         let own = base * own_iterations + prompt;
         let rest = 0.5 * base * (1.0 - idle);
         // A first token comes with the end of its iteration: prompts behind it that fit delay it too.
-        let half_budget = 0.5 * self.parameters.beta_seconds_per_token * room;
+        let half_budget = 0.5 * self.prompt_token * room;
         let gated = (0.5 + busy) * met + 2.0 * mates * prompt;
         let behind = (gated - 0.5 * base - wide_mean).clamp(0.0, half_budget);
         let first_token = own + rest + behind + wait_mean;

@@ -58,7 +58,7 @@ impl Stage {
             itl: self.between_tokens(rate, &cycle, &places, slope),
             longest_itl_seconds: cycle.base
                 + self.parameters.experts.seconds(self.budget)
-                + self.parameters.beta_seconds_per_token * cycle.room
+                + self.prompt_token * cycle.room
                 + self.parameters.gamma_seconds_per_token * self.input
                 + 2.0 * self.decoding_share() * self.token * places.variance.sqrt(),
         })
@@ -103,6 +103,7 @@ impl Stage {
             Part { probability: free * behind, least, mean: behind_mean, variance: behind_variance },
             Part { probability: places.full, least, mean: mean + wait, variance: variance + wait * wait },
         ]
+        .map(|part| Part { least: part.least + self.overhead, mean: part.mean + self.overhead, ..part })
     }
 
     /// A request's mean over its iterations: the batch around it, the prompts that were waiting when it began, and

@@ -43,6 +43,10 @@ pub struct Stage {
     pub(super) crowding: f64,
     /// Time of one prompt without the fixed time of its iterations, seconds.
     pub(super) prompt: f64,
+    /// Time of one prompt token, seconds: the mean over the prompt.
+    pub(super) prompt_token: f64,
+    /// Time of a request before its first token that takes nothing from others, seconds.
+    pub(super) overhead: f64,
     /// Time of one decoded token of a request in the middle of its answer, seconds.
     pub(super) token: f64,
     /// Time of a request's own work, seconds.
@@ -70,8 +74,9 @@ impl Stage {
         let chunks = if input > 0.0 { (input / budget).max(1.0) } else { 0.0 };
         // Every chunk reads the prompt up to its own end, the cached part included.
         let read = (length - input) * chunks + input * (chunks + 1.0) / 2.0;
+        let tokens = parameters.beta_seconds_per_token * input + parameters.prompts.attention_seconds(length, input);
         let prompt = if input > 0.0 {
-            parameters.beta_seconds_per_token * input + parameters.gamma_seconds_per_token * read
+            tokens + parameters.gamma_seconds_per_token * read
         } else {
             0.0
         };
@@ -87,6 +92,8 @@ impl Stage {
             sustained: room.sustained.clamp(1.0, places),
             crowding: room.crowding.max(1.0),
             prompt,
+            prompt_token: if input > 0.0 { tokens / input } else { 0.0 },
+            overhead: if input > 0.0 { parameters.prompts.overhead_seconds } else { 0.0 },
             token: if gaps > 0.0 { token } else { 0.0 },
             work: prompt + gaps * token,
             steps: (gaps + chunks).max(1.0),

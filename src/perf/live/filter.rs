@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Sample;
-use crate::perf::{Evidence, Experts, Parameters};
+use crate::perf::{Evidence, Experts, Parameters, Prompts};
 
 /// Fixed time and experts; tokens; KV memory.
 const FACTORS: usize = 3;
@@ -214,6 +214,10 @@ impl Calibration {
             decode_seconds_per_token: self.base.decode_seconds_per_token * tokens,
             gamma_seconds_per_token: self.base.gamma_seconds_per_token * memory,
             experts: Experts { all_seconds: self.base.experts.all_seconds * fixed, ..self.base.experts },
+            prompts: Prompts {
+                attention_seconds_per_pair: self.base.prompts.attention_seconds_per_pair * tokens,
+                ..self.base.prompts
+            },
         }
     }
 

@@ -11,7 +11,7 @@ mod terms;
 
 use super::architecture::{Architecture, NumberFormat, Parallelism};
 use super::hardware::DataSheet;
-use super::parameters::{Experts, Parameters, Shape};
+use super::parameters::{Experts, Parameters, Prompts, Shape};
 
 pub use closed_loop::{ClosedLoop, Latency};
 pub use constants::{ByKind, Cell, Constant, Constants, EngineFamily, FirstToken, Provenance, Spread, Spreads};
@@ -178,6 +178,7 @@ impl<'a> Roofline<'a> {
                 true => Experts { all_seconds: experts_seconds * self.multipliers[Term::Experts as usize], left_out },
                 false => Experts::default(),
             },
+            prompts: Prompts::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::NumberFormat;
-use crate::perf::{Experts, Parameters};
+use crate::perf::{Experts, Parameters, Prompts};
 use crate::policy::units::Duration;
 
 /// What one replica can do.
@@ -22,8 +22,8 @@ pub enum PerformanceSpec {
     Estimate(EstimateSpec),
 }
 
-/// One iteration costs `alpha + beta x prompt tokens + decode x decoded tokens + gamma x KV tokens read`, and the
-/// reading of the experts that its tokens choose.
+/// One iteration costs `alpha + beta x prompt tokens + decode x decoded tokens + gamma x KV tokens read`, the attention
+/// within its prompts, and the reading of the experts that its tokens choose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParametersSpec {
@@ -36,6 +36,13 @@ pub struct ParametersSpec {
     pub decode: Option<Duration>,
     /// Time per KV token read.
     pub gamma: Duration,
+    /// Time per pair of prompt tokens of which one attends to the other; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Duration>,
+    /// Time of a request before its first token that takes nothing from others, such as the tokeniser's; none when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<Duration>,
     /// Reading the experts of a mixture; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub experts: Option<ExpertsSpec>,
@@ -65,18 +72,25 @@ impl ParametersSpec {
                 .experts
                 .as_ref()
                 .map_or_else(Experts::default, |e| Experts { all_seconds: e.all.seconds(), left_out: e.left_out }),
+            prompts: Prompts {
+                attention_seconds_per_pair: self.attention.map_or(0.0, Duration::seconds),
+                overhead_seconds: self.overhead.map_or(0.0, Duration::seconds),
+            },
             ..Parameters::uniform(self.alpha.seconds(), beta, self.gamma.seconds())
         }
     }
 
     /// As an operator would write it; what says nothing is left out.
     pub fn from_parameters(p: &Parameters, kv_tokens: Option<u64>) -> Self {
+        let unless_zero = |seconds: f64| (seconds > 0.0).then(|| Duration::from_seconds(seconds));
         let own_decode = (p.decode_seconds_per_token / p.beta_seconds_per_token - 1.0).abs() > 1e-9;
         Self {
             alpha: Duration::from_seconds(p.alpha_seconds),
             beta: Duration::from_seconds(p.beta_seconds_per_token),
             decode: own_decode.then(|| Duration::from_seconds(p.decode_seconds_per_token)),
             gamma: Duration::from_seconds(p.gamma_seconds_per_token),
+            attention: unless_zero(p.prompts.attention_seconds_per_pair),
+            overhead: unless_zero(p.prompts.overhead_seconds),
             experts: (p.experts.all_seconds > 0.0).then(|| ExpertsSpec {
                 all: Duration::from_seconds(p.experts.all_seconds),
                 left_out: p.experts.left_out,
