@@ -108,6 +108,7 @@ impl Parameters {
                 after.gamma_seconds_per_token,
             ),
             experts: Experts { all_seconds, ..self.experts },
+            prompts: self.prompts.slowed(by(1.0, before.beta_seconds_per_token, after.beta_seconds_per_token)),
         }
     }
 

@@ -178,7 +178,7 @@ impl<'a> Roofline<'a> {
                 true => Experts { all_seconds: experts_seconds * self.multipliers[Term::Experts as usize], left_out },
                 false => Experts::default(),
             },
-            prompts: Prompts::default(),
+            prompts: Prompts { overhead_seconds: self.request_overhead_seconds(), ..Prompts::default() },
         }
     }
 }

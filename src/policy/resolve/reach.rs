@@ -76,7 +76,11 @@ fn least<'p>(model: &ModelDraft, pool: &'p PoolDraft) -> Option<Least<'p>> {
     let benefit = 1.0 - margin;
     Some(Least {
         pool: &pool.name,
-        ttft_seconds: benefit * (chunks * (p.alpha_seconds + p.experts.seconds(input)) + per_prompt_token * input),
+        ttft_seconds: benefit
+            * (p.prompts.overhead_seconds
+                + p.prompts.attention_seconds(input, input)
+                + chunks * (p.alpha_seconds + p.experts.seconds(input))
+                + per_prompt_token * input),
         itl_seconds: benefit * p.iteration_seconds(0.0, 1.0, input + output / 2.0),
     })
 }
