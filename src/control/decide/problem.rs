@@ -67,11 +67,11 @@ fn replica_of(pool: &Pool, state: &State) -> Replica {
         (Some(_), Evidence::OutsideIn) => Evidence::Range,
         (_, evidence) => evidence,
     };
-    let (parameters, evidence) = corrected(pool, evidence, state);
-    Replica {
+    let replica = Replica {
         prefix_hit_ratio: planned_hit_ratio(memory.and_then(|m| m.prefix_hit_ratio)),
-        ..Replica::new(parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
-    }
+        ..Replica::new(pool.parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
+    };
+    corrected(pool, replica, state)
 }
 
 fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: Scope) -> PoolOption {
