@@ -63,7 +63,14 @@ pub(super) struct ModelKnown {
 impl PoolKnown {
     /// A pool that has no replica yet.
     pub fn empty() -> Self {
-        Self { knowledge: Knowledge::Full, ready: Some(0), starting: Some(0), current: Some(0), missing: vec![], live: None }
+        Self {
+            knowledge: Knowledge::Full,
+            ready: Some(0),
+            starting: Some(0),
+            current: Some(0),
+            missing: vec![],
+            live: None,
+        }
     }
 }
 
