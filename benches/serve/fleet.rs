@@ -56,6 +56,7 @@ fn pool(index: usize, desired: u32) -> PoolDecision {
         quality: Quality::Fresh,
         input_age_seconds: Some(3.5),
         evidence: Evidence::Curve,
+        live: None,
         arrival_rate: None,
         planned_rate: 44.5,
         replica_capacity: None,

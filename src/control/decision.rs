@@ -55,6 +55,9 @@ pub struct PoolDecision {
     /// Age of the oldest measurement used, seconds.
     pub input_age_seconds: Option<f64>,
     pub evidence: Evidence,
+    /// How its figures are corrected by what its servers showed; absent while nothing was learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveCorrection>,
     /// Offered load seen, requests per second.
     pub arrival_rate: Option<f64>,
     /// Load the plan sends to this pool, requests per second.
@@ -76,6 +79,25 @@ pub struct PoolDecision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<PoolCluster>,
     pub cost_per_hour: f64,
+}
+
+/// Factors on a pool's performance figures, above 1 for a server that is slower than these say.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LiveCorrection {
+    /// On the fixed time of an iteration and on reading experts.
+    pub iteration: f64,
+    /// On the time per token computed.
+    pub tokens: f64,
+    /// On the time per KV token read.
+    pub kv: f64,
+    /// On the time between tokens, where the pool was last seen.
+    pub itl: f64,
+    /// Share of a replica's capacity that is kept in reserve, 0..1.
+    pub spread: f64,
+    /// Windows that were learnt from.
+    pub windows: u32,
+    /// Whether the figures are further off than their evidence allows.
+    pub drift: bool,
 }
 
 /// One latency: observed over the window, predicted by the plan, promised by the tightest class.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::LiveMemory;
+use super::decide::{LiveMemory, readable};
 use crate::demand::{RateMemory, ShapeMemory};
 use crate::observe::RatePoint;
 use crate::perf::CapacityCache;
@@ -21,7 +21,7 @@ pub struct State {
     pub models: BTreeMap<String, ModelMemory>,
     pub pools: BTreeMap<String, PoolMemory>,
     /// What pools showed of their servers' speed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable")]
     pub live: BTreeMap<String, LiveMemory>,
     /// Capacities already computed. A pure function of its inputs, so leaving it out of the stored form
     /// changes no answer.

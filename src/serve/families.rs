@@ -15,6 +15,7 @@ pub(super) fn decision(page: &mut Page<'_>, decision: &Decision) -> fmt::Result 
     replicas(page, &decision.pools)?;
     follows(page, decision)?;
     inputs(page, &decision.pools)?;
+    correction(page, &decision.pools)?;
     load(page, &decision.pools)?;
     latency(page, &decision.pools)?;
     fleet(page, decision)?;
@@ -110,6 +111,23 @@ fn inputs(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
     let series =
         pools.iter().zip(&qualities).map(|(pool, quality)| (with(labels(pool), "quality", quality), Some(1.0)));
     page.gauges("poolwright_input_quality", help, series)
+}
+
+/// What the servers made of the performance figures they were given.
+fn correction(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
+    let help = "Factors on the pool's performance figures as its servers showed them: iteration (fixed time), tokens, kv, and itl where the pool is operated; above 1 is slower than stated.";
+    let factors = pools.iter().filter_map(|pool| Some((pool, pool.live?))).flat_map(|(pool, live)| {
+        let parts = [("iteration", live.iteration), ("tokens", live.tokens), ("kv", live.kv), ("itl", live.itl)];
+        parts.map(|(factor, value)| (with(labels(pool), "factor", factor), Some(value)))
+    });
+    page.gauges("poolwright_pool_correction_ratio", help, factors)?;
+    let help = "Share of a replica's capacity kept in reserve after what its servers showed, 0 to 1.";
+    per_pool(page, pools, "poolwright_pool_reserve_ratio", help, |pool| pool.live.map(|live| live.spread))?;
+    let help =
+        "1 while the pool's servers are further from their performance figures than the evidence for these allows.";
+    per_pool(page, pools, "poolwright_pool_model_drift", help, |pool| {
+        pool.live.map(|live| f64::from(u8::from(live.drift)))
+    })
 }
 
 fn load(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {

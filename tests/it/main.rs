@@ -13,6 +13,10 @@ mod fit_formats; // benchmark files of every tool: what is read, what is refused
 mod fit_program; // `fit` as a program: table, profile, picture, exit codes
 mod fit_vllm; // a profile of a real vLLM predicts runs that it has not seen
 mod house; // rules of the house that a compiler does not check
+mod live_decide; // servers that are not what the policy says: learnt, bounded, remembered, told
+mod live_fleet; // the same with simulated servers in the whole loop
+mod live_shown; // where a correction is shown: JSON, metrics
+mod live_support; // a pool of wrongly described servers for these tests
 mod manifests_arguments; // the Deployment's arguments against the program's own parser
 mod manifests_files; // the folder manifests/: what the verb prints
 mod manifests_follow; // rendered HPAs reach every number in one sync

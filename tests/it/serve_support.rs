@@ -42,6 +42,7 @@ pub fn pool(namespace: &str, name: &str, desired: u32) -> PoolDecision {
         quality: Quality::Fresh,
         input_age_seconds: Some(3.5),
         evidence: Evidence::Curve,
+        live: None,
         arrival_rate: Some(41.0),
         planned_rate: 44.5,
         replica_capacity: Some(2.2),

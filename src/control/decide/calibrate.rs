@@ -1,12 +1,15 @@
 //! Finds windows in which a pool was steady, and lets its calibration learn from them.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::learn::PoolKnown;
 use crate::control::State;
+use crate::control::decision::LiveCorrection;
 use crate::observe::{Finding, FindingKind, Observation, PoolObservation, Quality, Signal};
 use crate::perf::live::{Calibration, Prior, Sample};
-use crate::perf::{Evidence, Parameters, Shape};
+use crate::perf::{Evidence, Replica, Shape};
 use crate::policy::{Policy, Pool};
 use crate::safety::Knowledge;
 
@@ -28,27 +31,45 @@ pub struct LiveMemory {
     since_seconds: f64,
 }
 
+impl LiveMemory {
+    fn new(pool: &Pool, now_seconds: f64) -> Self {
+        let calibration = Calibration::new(pool.parameters, Prior::of(pool.evidence));
+        Self { calibration, ready: 0, since_seconds: now_seconds }
+    }
+
+    /// Whether this is about the figures that the pool has now.
+    fn fits(&self, pool: &Pool) -> bool {
+        self.calibration.fits(&pool.parameters, Prior::of(pool.evidence)) && self.since_seconds.is_finite()
+    }
+}
+
+/// Stored corrections, those left out that this version cannot read: they are learnt again within minutes, and the
+/// rest of the state is not.
+pub(in crate::control) fn readable<'de, D: Deserializer<'de>>(
+    stored: D,
+) -> Result<BTreeMap<String, LiveMemory>, D::Error> {
+    let stored = BTreeMap::<String, serde_json::Value>::deserialize(stored)?;
+    Ok(stored.into_iter().filter_map(|(id, memory)| Some((id, serde_json::from_value(memory).ok()?))).collect())
+}
+
 /// Learn from this observation; says whose figures are wrong.
 pub(super) fn calibrate(
     policy: &Policy,
     observation: &Observation,
-    pools: &[PoolKnown],
+    pools: &mut [PoolKnown],
     state: &mut State,
     now_seconds: f64,
 ) -> Vec<Finding> {
     let mut findings = vec![];
-    for ((pool, known), seen) in policy.pools.iter().zip(pools).zip(&observation.pools) {
+    let absent = PoolObservation::default();
+    for (p, (pool, known)) in policy.pools.iter().zip(pools).enumerate() {
+        let seen = observation.pools.get(p).unwrap_or(&absent);
         let hit = state.pools.get(&pool.id()).and_then(|m| m.prefix_hit_ratio).unwrap_or(0.0);
-        let prior = Prior::of(pool.evidence);
-        let fresh = || LiveMemory {
-            calibration: Calibration::new(pool.parameters, prior),
-            ready: 0,
-            since_seconds: now_seconds,
-        };
-        let memory = state.live.entry(pool.id()).or_insert_with(fresh);
-        if !memory.calibration.fits(&pool.parameters, prior) {
-            *memory = fresh();
+        let memory = state.live.entry(pool.id()).or_insert_with(|| LiveMemory::new(pool, now_seconds));
+        if !memory.fits(pool) {
+            *memory = LiveMemory::new(pool, now_seconds);
         }
+        memory.calibration.pass(now_seconds);
         let window = policy.planner.window_seconds;
         if is_steady(memory, known, window, now_seconds)
             && let Some(sample) = sample(pool, known, seen, hit)
@@ -60,8 +81,24 @@ pub(super) fn calibrate(
             }
         }
         findings.extend(drift(pool, &memory.calibration));
+        known.live = correction(&memory.calibration);
     }
     findings
+}
+
+/// The correction as it is shown; `None` while there is none.
+fn correction(calibration: &Calibration) -> Option<LiveCorrection> {
+    let rounded = |factor: f64| (factor * 1e3).round() / 1e3;
+    let factors = calibration.factors();
+    (calibration.windows() > 0).then(|| LiveCorrection {
+        iteration: rounded(factors.iteration),
+        tokens: rounded(factors.tokens),
+        kv: rounded(factors.kv),
+        itl: rounded(calibration.factor()),
+        spread: 0.0,
+        windows: calibration.windows(),
+        drift: calibration.drift().is_some(),
+    })
 }
 
 /// As many replicas as a window ago, all of them ready and seen.
@@ -105,25 +142,28 @@ fn fresh<T>(signal: &Signal<T>) -> Option<&T> {
 
 fn drift(pool: &Pool, calibration: &Calibration) -> Option<Finding> {
     let drift = calibration.drift()?;
+    let whose = if pool.evidence >= Evidence::Curve { "profile" } else { "estimate" };
     let message = format!(
-        "its servers need {:.2} times the time per token that their figures say, more than {} evidence is ever off \
-         ({:.2} times, either way); check accelerator, model, formats and `parallelism` in the policy, or measure the \
-         server and give it a profile; the number follows what is seen meanwhile",
+        "measured ITL is {:.2}x what its {whose} says, more than {} evidence may be off ({:.2}x, either way): check \
+         accelerator, model, weight format and `parallelism` in the policy, or measure the server, run `poolwright \
+         fit` on the points and give the pool the new profile; the plan follows what is measured meanwhile",
         drift.factor,
         pool.evidence.as_str(),
-        drift.allowed
+        drift.allowed,
     );
     Some(Finding { kind: FindingKind::ModelDrift, subject: pool.id(), message })
 }
 
-/// Parameters and rung of a pool after what was seen of it; `base` is the rung without.
-pub(super) fn corrected(pool: &Pool, base: Evidence, state: &State) -> (Parameters, Evidence) {
-    let fits = |memory: &&LiveMemory| memory.calibration.fits(&pool.parameters, Prior::of(pool.evidence));
-    match state.live.get(&pool.id()).filter(fits) {
-        Some(memory) if memory.calibration.windows() > 0 => {
-            let known = memory.calibration.spread().is_some_and(|spread| spread <= KNOWN);
-            (memory.calibration.corrected(), if known { Evidence::Live } else { base })
-        }
-        _ => (pool.parameters, base),
+/// A replica after what was seen of its pool: the parameters that its servers showed, the reserve that is still
+/// needed, and the rung.
+pub(super) fn corrected(pool: &Pool, replica: Replica, state: &State) -> Replica {
+    let memory = state.live.get(&pool.id()).filter(|memory| memory.fits(pool));
+    let Some(calibration) = memory.map(|m| &m.calibration).filter(|c| c.windows() > 0) else { return replica };
+    let is_known = calibration.spread().is_some_and(|spread| spread <= KNOWN);
+    Replica {
+        parameters: calibration.corrected(),
+        spread: calibration.reserve(replica.spread),
+        evidence: if is_known { Evidence::Live } else { replica.evidence },
+        ..replica
     }
 }

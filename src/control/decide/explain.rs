@@ -7,6 +7,9 @@ use crate::perf::Limit;
 use crate::policy::{Mode, Policy, Promise};
 use crate::safety::{Rule, Verdict};
 
+/// Relative correction from which the sentence names it.
+const WORTH_A_WORD: f64 = 0.05;
+
 /// What is to be explained.
 pub(super) struct Subject<'a> {
     pub policy: &'a Policy,
@@ -87,9 +90,23 @@ fn planned(s: &Subject<'_>) -> (Binding, String) {
         Limit::Throughput => Binding::Throughput,
         Limit::Infeasible => Binding::Infeasible,
     };
-    let text =
-        format!("{:.1} req/s at {capacity:.2} per replica; {}", s.planned_rate, limit_words(s.policy, class, binding));
+    let text = format!(
+        "{:.1} req/s at {capacity:.2} per replica; {}{}",
+        s.planned_rate,
+        limit_words(s.policy, class, binding),
+        live_words(s)
+    );
     (binding, text)
+}
+
+/// What the servers showed of themselves, where it is worth a word.
+fn live_words(s: &Subject<'_>) -> String {
+    match s.answer.known.pools[s.pool].live {
+        Some(live) if (live.itl - 1.0).abs() >= WORTH_A_WORD => {
+            format!("; measured ITL is {:.2}x the stated one", live.itl)
+        }
+        _ => String::new(),
+    }
 }
 
 fn unused(s: &Subject<'_>, n: u32) -> (Binding, String) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::calibrate::calibrate;
 use super::size::GivenDemand;
 use crate::control::State;
+use crate::control::decision::LiveCorrection;
 use crate::demand::{Bucket, Forecast};
 use crate::observe::{Finding, Histogram, Observation, PoolObservation, Quality};
 use crate::perf::{Shape, Traffic};
@@ -48,6 +49,8 @@ pub(super) struct PoolKnown {
     pub current: Option<u32>,
     /// Names of the signals that are not fresh.
     pub missing: Vec<String>,
+    /// What the servers made of the pool's figures.
+    pub live: Option<LiveCorrection>,
 }
 
 pub(super) struct ModelKnown {
@@ -67,7 +70,14 @@ pub(super) struct ModelKnown {
 impl PoolKnown {
     /// A pool that has no replica yet.
     pub fn empty() -> Self {
-        Self { knowledge: Knowledge::Full, ready: Some(0), starting: Some(0), current: Some(0), missing: vec![] }
+        Self {
+            knowledge: Knowledge::Full,
+            ready: Some(0),
+            starting: Some(0),
+            current: Some(0),
+            missing: vec![],
+            live: None,
+        }
     }
 }
 
@@ -134,7 +144,7 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
             ModelKnown { traffic, ..learn_model(policy, model, &parts, knowledge, state, now_seconds) }
         })
         .collect();
-    let findings = calibrate(policy, observation, &pools, state, now_seconds);
+    let findings = calibrate(policy, observation, &mut pools, state, now_seconds);
     Known { pools, models, findings }
 }
 
@@ -198,7 +208,7 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
     };
     // A silent replica is one that runs, until somebody says that it does not.
     let current = ready.map(|r| r + starting.unwrap_or(0) + seen.silent);
-    PoolKnown { knowledge, ready, starting, current, missing }
+    PoolKnown { knowledge, ready, starting, current, missing, live: None }
 }
 
 /// What the servers report of themselves.

@@ -11,6 +11,7 @@ mod report;
 mod size;
 
 pub use calibrate::LiveMemory;
+pub(in crate::control) use calibrate::readable;
 pub use size::{GivenDemand, Sizing, size};
 
 use super::{Decision, State};

@@ -67,12 +67,12 @@ fn replica_of(pool: &Pool, state: &State) -> Replica {
         (Some(_), Evidence::OutsideIn) => Evidence::Range,
         (_, evidence) => evidence,
     };
-    let (parameters, evidence) = corrected(pool, evidence, state);
-    Replica {
+    let replica = Replica {
         prefix_hit_ratio: planned_hit_ratio(memory.and_then(|m| m.prefix_hit_ratio)),
-        spread: if evidence == Evidence::Live { evidence.safety_margin() } else { pool.margin },
-        ..Replica::new(parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
-    }
+        spread: pool.margin,
+        ..Replica::new(pool.parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
+    };
+    corrected(pool, replica, state)
 }
 
 /// The replica for requests of one shape: what is estimated depends on it. What the servers showed of themselves

@@ -3,7 +3,7 @@
 use super::explain::{self, Subject};
 use super::{Answer, problem};
 use crate::control::decision::{
-    AcceleratorUse, ClassDecision, Decision, Latency, ModelDecision, PoolDecision, Route, SolveReport,
+    AcceleratorUse, ClassDecision, Decision, Latency, LiveCorrection, ModelDecision, PoolDecision, Route, SolveReport,
 };
 use crate::observe::{Histogram, Observation, PoolObservation, Signal};
 use crate::perf::{Target, latency_at};
@@ -78,6 +78,7 @@ fn pool_decision(
         quality: seen.quality(),
         input_age_seconds: used.into_iter().flatten().reduce(f64::max),
         evidence: built.replicas[p].evidence,
+        live: known.live.map(|live| LiveCorrection { spread: built.replicas[p].spread, ..live }),
         arrival_rate: seen.arrival_rate.value,
         planned_rate,
         replica_capacity: built.replica_capacity(p, &solution.plan),

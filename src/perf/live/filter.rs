@@ -34,8 +34,13 @@ const WANDER: f64 = 0.05;
 const FADE_SECONDS: f64 = 86_400.0;
 /// Windows without which nobody speaks of live evidence.
 const FEWEST_WINDOWS: u32 = 5;
-/// Steps of the logarithm in which a correction enters a plan, so that noise moves nothing.
+/// Steps of the logarithm in which a correction enters a plan, and how far it must be off to move, so that noise
+/// moves nothing.
 const STEP: f64 = 0.02;
+/// The same of the doubt that is left.
+const DOUBT_STEP: f64 = 0.1;
+/// How much busier than seen the pool may become; what a quiet pool shows says less of a busy one.
+const BUSIER: f64 = 4.0;
 /// Error that stays however much was seen, relative.
 const FLOOR: f64 = 0.04;
 /// Standard deviations of the prior beyond which parameters are wrong rather than rough.
@@ -100,21 +105,45 @@ pub struct Calibration {
     covariance: Matrix,
     /// End of the last window, seconds.
     at_seconds: Option<f64>,
+    /// Time up to which the fading is reckoned, seconds.
+    aged_seconds: Option<f64>,
     /// Windows that moved the factors.
     windows: u32,
     /// Windows in a row that did not fit; negative when they were faster than expected.
     doubts: i32,
     effect: Option<Effect>,
+    in_force: InForce,
+}
+
+/// What a plan gets: it follows the factors in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct InForce {
+    log_factors: Vector,
+    /// Doubt that is left, 0..=1; 1 before anything was seen.
+    doubt: f64,
 }
 
 /// What the correction does to the time between tokens at the last operating point; logarithms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Effect {
     change: f64,
-    /// Standard deviation now.
+    /// Standard deviation now, there or where the pool is busier, whichever is larger.
     deviation: f64,
     /// Standard deviation before anything was seen.
     believed: f64,
+    /// Part of the doubt that is left, 0..=1.
+    doubt: f64,
+}
+
+/// Factors of a correction that are in force.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factors {
+    /// Of the fixed time of an iteration and of reading experts.
+    pub iteration: f64,
+    /// Of the time per token computed.
+    pub tokens: f64,
+    /// Of the time per KV token read.
+    pub kv: f64,
 }
 
 impl Calibration {
@@ -125,9 +154,11 @@ impl Calibration {
             log_factors: [0.0; FACTORS],
             covariance: prior.covariance(),
             at_seconds: None,
+            aged_seconds: None,
             windows: 0,
             doubts: 0,
             effect: None,
+            in_force: InForce { log_factors: [0.0; FACTORS], doubt: 1.0 },
         }
     }
 
@@ -135,9 +166,11 @@ impl Calibration {
     /// come from another policy or from a damaged file.
     pub fn fits(&self, base: &Parameters, prior: Prior) -> bool {
         let diagonal = (0..FACTORS).all(|i| self.covariance[i][i] > 0.0);
-        let numbers = self.covariance.iter().flatten().chain(&self.log_factors).all(|v| v.is_finite());
-        let bounded = self.log_factors.iter().all(|v| v.abs() <= MOST.ln() + 1e-9);
-        self.base == *base && self.prior == prior && diagonal && numbers && bounded
+        let numbers = self.covariance.iter().flatten().all(|v| v.is_finite());
+        let bound = MOST.ln() + 1e-9;
+        let bounded = self.log_factors.iter().chain(&self.in_force.log_factors).all(|v| v.abs() <= bound);
+        let doubt = (0.0..=1.0).contains(&self.in_force.doubt);
+        self.base == *base && self.prior == prior && diagonal && numbers && bounded && doubt
     }
 
     /// Learn from a window. `sample` must end after the last one.
@@ -148,7 +181,10 @@ impl Calibration {
         if self.at_seconds.is_some_and(|last| sample.at_seconds <= last) {
             return Outcome::Useless;
         }
-        self.age(sample.at_seconds);
+        if self.aged_seconds.is_none_or(|aged| sample.at_seconds > aged) {
+            self.pass(sample.at_seconds);
+        }
+        self.at_seconds = Some(sample.at_seconds);
         let noise = |error: f64| error.powi(2) + REQUEST_ERROR.powi(2) / sample.requests;
         let itl = |p: &Parameters| Some(sample.itl_of(p).ln());
         let mut outcome = Outcome::Accepted;
@@ -170,13 +206,39 @@ impl Calibration {
             }
         }
         self.windows = self.windows.saturating_add(1);
-        self.judge(&itl);
+        self.judge(sample);
+        self.enforce();
         outcome
+    }
+
+    /// Time passes: the correction fades, and what is known of the server gets old.
+    pub fn pass(&mut self, now_seconds: f64) {
+        let Some(before) = self.aged_seconds.replace(now_seconds) else { return };
+        if now_seconds < before {
+            // The clock was set back; a window of the future would keep all others out.
+            self.at_seconds = self.at_seconds.map(|at| at.min(now_seconds));
+            return;
+        }
+        self.age(now_seconds - before);
+        self.enforce();
     }
 
     /// Parameters as the servers showed them, in small steps.
     pub fn corrected(&self) -> Parameters {
-        self.at(&self.log_factors.map(|v| (v / STEP).round() * STEP))
+        self.at(&self.in_force.log_factors)
+    }
+
+    /// What the corrected parameters are multiplied by.
+    pub fn factors(&self) -> Factors {
+        let [iteration, tokens, kv] = self.in_force.log_factors.map(f64::exp);
+        Factors { iteration, tokens, kv }
+    }
+
+    /// Share of a capacity to keep in reserve where `uncorrected` is kept without this: less as more was seen,
+    /// but not where the parameters are wrong rather than rough.
+    pub fn reserve(&self, uncorrected: f64) -> f64 {
+        let least = Evidence::Live.safety_margin().min(uncorrected);
+        if self.drift().is_some() { uncorrected } else { (uncorrected * self.in_force.doubt).max(least) }
     }
 
     /// Windows that moved the factors.
@@ -221,10 +283,22 @@ impl Calibration {
         }
     }
 
-    /// What passes between two windows: the correction fades, and what is known of the server gets old.
-    fn age(&mut self, now_seconds: f64) {
-        let Some(before) = self.at_seconds.replace(now_seconds) else { return };
-        let passed = now_seconds - before;
+    /// Let the plan follow where the factors left the step they are in.
+    fn enforce(&mut self) {
+        let most = MOST.ln();
+        for (used, found) in self.in_force.log_factors.iter_mut().zip(self.log_factors) {
+            if (found - *used).abs() > STEP {
+                *used = ((found / STEP).round() * STEP).clamp(-most, most);
+            }
+        }
+        let known = self.effect.filter(|_| self.windows >= FEWEST_WINDOWS);
+        let doubt = known.map_or(1.0, |effect| effect.doubt);
+        if (doubt - self.in_force.doubt).abs() > DOUBT_STEP || doubt >= 1.0 {
+            self.in_force.doubt = ((doubt / DOUBT_STEP).ceil() * DOUBT_STEP).clamp(0.0, 1.0);
+        }
+    }
+
+    fn age(&mut self, passed: f64) {
         let kept = (-passed / FADE_SECONDS).exp();
         let prior = self.prior.covariance();
         let wander = WANDER.powi(2) * passed / 3600.0;
@@ -236,6 +310,11 @@ impl Calibration {
             }
         }
         self.limit(&prior);
+        if let Some(effect) = &mut self.effect {
+            effect.change *= kept;
+            effect.doubt = 1.0 - (1.0 - effect.doubt) * kept;
+            effect.deviation = effect.believed + (effect.deviation - effect.believed) * kept;
+        }
     }
 
     /// Nothing is less certain than before anything was seen.
@@ -299,15 +378,24 @@ impl Calibration {
         self.limit(&prior);
     }
 
-    /// What the correction means where the pool is operated.
-    fn judge(&mut self, predict: &dyn Fn(&Parameters) -> Option<f64>) {
-        let now = predict(&self.at(&self.log_factors));
-        let before = predict(&self.base);
-        if let (Some(now), Some(before), Some(slope)) = (now, before, self.slope(predict)) {
+    /// What the correction means where the pool is operated, and where it may be soon.
+    fn judge(&mut self, sample: &Sample) {
+        let busy = Sample { rate: sample.rate * BUSIER, ..*sample };
+        let prior = self.prior.covariance();
+        let mut effect = Effect { change: 0.0, deviation: 0.0, believed: 0.0, doubt: 0.0 };
+        for (i, sample) in [*sample, busy].iter().enumerate() {
+            let itl = |p: &Parameters| Some(sample.itl_of(p).ln());
+            let (now, before) = (itl(&self.at(&self.log_factors)), itl(&self.base));
+            let Some((slope, change)) = self.slope(&itl).zip(now.zip(before).map(|(a, b)| a - b)) else { return };
             let deviation = |matrix: &Matrix| quadratic(matrix, &slope).max(0.0).sqrt();
-            let (deviation, believed) = (deviation(&self.covariance), deviation(&self.prior.covariance()));
-            self.effect = Some(Effect { change: now - before, deviation, believed });
+            let (deviation, believed) = (deviation(&self.covariance), deviation(&prior));
+            if i == 0 {
+                (effect.change, effect.believed) = (change, believed);
+            }
+            effect.deviation = effect.deviation.max(deviation);
+            effect.doubt = effect.doubt.max(deviation.hypot(FLOOR) / believed.hypot(FLOOR)).min(1.0);
         }
+        self.effect = Some(effect);
     }
 }
 

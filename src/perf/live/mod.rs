@@ -12,7 +12,7 @@
 mod filter;
 mod sample;
 
-pub use filter::{Calibration, Drift, Outcome, Prior};
+pub use filter::{Calibration, Drift, Factors, Outcome, Prior};
 pub use sample::Sample;
 
 #[cfg(test)]

@@ -252,6 +252,7 @@ fn pool(namespace: &str, name: &str, say: Say) -> PoolDecision {
         quality: Quality::Fresh,
         input_age_seconds: Some(1.0),
         evidence: Evidence::Curve,
+        live: None,
         arrival_rate: None,
         planned_rate: 0.0,
         replica_capacity: None,
