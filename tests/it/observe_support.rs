@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use poolwright::observe::{Finding, FindingKind, Observation, PoolObservation};
-use poolwright::perf::{Evidence, Limits, Parameters};
+use poolwright::perf::{Evidence, GivenLimits, Limits, Parameters};
 use poolwright::policy::{Condition, Engine, Mode, Model, Planner, Policy, Pool, Role, ScaleTarget, SeriesSelector};
 
 /// A moment for all tests, Unix seconds.
@@ -42,6 +42,8 @@ pub fn pool(name: &str) -> Pool {
         kv_tokens: 1e5,
         spread: None,
         limits: Limits::default(),
+        limits_given: GivenLimits::default(),
+        max_model_len: None,
     }
 }
 

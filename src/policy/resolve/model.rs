@@ -55,12 +55,14 @@ impl<'d> ModelDraft<'d> {
             format!("spec.classes[{i}].name")
         });
         let architecture = architecture::resolve(place, &spec.model, spec.architecture.as_ref(), texts, report);
+        let expected_shape = spec.demand.shape.as_ref().map(|s| (s.input_tokens, s.output_tokens));
         let model = pool::ModelContext {
             place,
             namespace: &namespace,
             served_name: &spec.model,
             architecture: architecture.as_ref(),
             fleet,
+            expected_shape,
             texts,
         };
         let pools = spec.pools.iter().enumerate().map(|(i, p)| pool::resolve(&model, i, p, report)).collect();
@@ -71,7 +73,7 @@ impl<'d> ModelDraft<'d> {
             served_name: spec.model.clone(),
             classes: shares(place, fleet, spec, report),
             pools,
-            expected_shape: spec.demand.shape.as_ref().map(|s| (s.input_tokens, s.output_tokens)),
+            expected_shape,
             architecture: architecture.flatten(),
             annotations: metadata.annotations.clone(),
         }
