@@ -3,10 +3,15 @@
 //! Both sources read the same table: the direct scrape looks names up while it reads a page, the Prometheus source
 //! writes its queries from it. A new engine is a new table; nothing here computes.
 
+mod sglang;
+mod tensorrt_llm;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::policy::Engine;
+pub use sglang::SGLANG;
+pub use tensorrt_llm::TENSORRT_LLM;
 
 /// What a series tells, independent of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +24,10 @@ pub enum Measure {
     KvUsage,
     /// KV-cache capacity, tokens.
     KvCapacity,
+    /// KV-cache capacity, blocks.
+    KvBlocks,
+    /// Tokens of one block of the KV cache.
+    KvBlockTokens,
     /// Finished requests, whatever the reason.
     Completions,
     /// Prompt tokens found in the prefix cache.
@@ -43,6 +52,8 @@ impl Measure {
             Self::Waiting => "waiting requests",
             Self::KvUsage => "KV-cache usage",
             Self::KvCapacity => "KV-cache capacity",
+            Self::KvBlocks => "KV-cache blocks",
+            Self::KvBlockTokens => "tokens per KV-cache block",
             Self::Completions => "finished requests",
             Self::PrefixHits => "prefix cache hits",
             Self::PrefixQueries => "prefix cache queries",
@@ -78,21 +89,29 @@ pub struct Series {
     pub names: &'static [&'static str],
 }
 
-/// Labels of an info series that give the KV-cache capacity in tokens.
+/// Where the KV-cache capacity in tokens stands.
 #[derive(Clone, Copy, Debug)]
-pub struct Capacity {
-    /// The capacity itself, where the engine says it.
-    pub tokens: &'static str,
-    /// Otherwise the product of these two.
-    pub blocks: &'static str,
-    pub block_tokens: &'static str,
+pub enum Capacity {
+    /// In labels of an info series.
+    Labels {
+        /// The capacity itself, where the engine says it.
+        tokens: &'static str,
+        /// Otherwise the product of these two.
+        blocks: &'static str,
+        block_tokens: &'static str,
+    },
+    /// It is the value of [`Measure::KvCapacity`].
+    Value,
+    /// It is [`Measure::KvBlocks`] times [`Measure::KvBlockTokens`].
+    Product,
 }
 
 impl Capacity {
     /// Capacity in tokens from the labels of one info series, `None` when they do not say.
     pub fn tokens<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> Option<f64> {
+        let Self::Labels { tokens, blocks, block_tokens } = self else { return None };
         let number = |name: &str| label(name)?.parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0);
-        number(self.tokens).or_else(|| Some(number(self.blocks)? * number(self.block_tokens)?))
+        number(tokens).or_else(|| Some(number(blocks)? * number(block_tokens)?))
     }
 }
 
@@ -105,8 +124,14 @@ pub struct Dialect {
     pub model_label: &'static str,
     /// Label that names a data-parallel rank inside one instance.
     pub rank_label: &'static str,
-    /// Labels besides the rank that split one instance's counter.
+    /// Labels besides the rank that split one instance's counter, or that not all of its metrics have.
     pub split_labels: &'static [&'static str],
+    /// Labels of gauges that several processes of one rank print, each of them the same or a part: the greatest
+    /// counts.
+    pub copy_labels: &'static [&'static str],
+    /// Usual port and path of the metrics page.
+    pub port: u16,
+    pub page: &'static str,
     pub capacity: Capacity,
     pub series: &'static [Series],
 }
@@ -124,7 +149,10 @@ pub static VLLM: Dialect = Dialect {
     model_label: "model_name",
     rank_label: "engine",
     split_labels: &["finished_reason"],
-    capacity: Capacity { tokens: "kv_cache_size_tokens", blocks: "num_gpu_blocks", block_tokens: "block_size" },
+    copy_labels: &[],
+    port: 8000,
+    page: "/metrics",
+    capacity: Capacity::Labels { tokens: "kv_cache_size_tokens", blocks: "num_gpu_blocks", block_tokens: "block_size" },
     series: &[
         Series { measure: Measure::Running, kind: Kind::GaugeSum, names: &["vllm:num_requests_running"] },
         Series { measure: Measure::Waiting, kind: Kind::GaugeSum, names: &["vllm:num_requests_waiting"] },
@@ -177,12 +205,14 @@ pub static VLLM: Dialect = Dialect {
 };
 
 /// Every dialect that is read.
-pub static DIALECTS: &[&Dialect] = &[&VLLM];
+pub static DIALECTS: &[&Dialect] = &[&VLLM, &SGLANG, &TENSORRT_LLM];
 
 /// The dialect of an engine.
 pub fn of(engine: Engine) -> &'static Dialect {
     match engine {
         Engine::Vllm => &VLLM,
+        Engine::Sglang => &SGLANG,
+        Engine::TensorrtLlm => &TENSORRT_LLM,
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::cluster::ClusterState;
+use super::dialect;
 use super::reading::{INSTANCE_LABEL, Labels, POD_LABEL};
 use super::{Finding, FindingKind, http};
 use crate::policy::{NAMESPACE_LABEL, Policy};
@@ -125,7 +126,8 @@ impl PodPages {
                     (INSTANCE_LABEL, page.address.as_str()),
                 ];
                 let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-                Target { url: format!("http://{}/metrics", page.address), labels, pool: Some(index) }
+                let path = dialect::of(pool.engine).page;
+                Target { url: format!("http://{}{path}", page.address), labels, pool: Some(index) }
             }));
         }
         pages

@@ -151,6 +151,8 @@ pub enum FindingKind {
     ScalerServer,
     /// Servers are further from their performance figures than the evidence for these allows.
     ModelDrift,
+    /// One request of the greatest length does not fit into a server's KV memory.
+    KvTooSmall,
 }
 
 /// How bad a finding is.
@@ -195,6 +197,7 @@ impl FindingKind {
             Self::ScalerWaits => "scaler-waits",
             Self::ScalerServer => "scaler-server",
             Self::ModelDrift => "model-drift",
+            Self::KvTooSmall => "kv-too-small",
         }
     }
 
@@ -208,6 +211,7 @@ impl FindingKind {
             | Self::ClockSkew
             | Self::Unschedulable
             | Self::ModelDrift
+            | Self::KvTooSmall
             | Self::ScalerTolerance
             | Self::ScalerLimits
             | Self::ScalerBehavior

@@ -243,6 +243,22 @@ pub fn sum_without<'a>(
     series: impl IntoIterator<Item = &'a Series>,
     without: &[&str],
 ) -> BTreeMap<Labels, Vec<(f64, f64)>> {
+    merge_without(series, without, |a, b| a + b)
+}
+
+/// The greatest of them instead of their sum.
+pub fn max_without<'a>(
+    series: impl IntoIterator<Item = &'a Series>,
+    without: &[&str],
+) -> BTreeMap<Labels, Vec<(f64, f64)>> {
+    merge_without(series, without, f64::max)
+}
+
+fn merge_without<'a>(
+    series: impl IntoIterator<Item = &'a Series>,
+    without: &[&str],
+    merge: fn(f64, f64) -> f64,
+) -> BTreeMap<Labels, Vec<(f64, f64)>> {
     let mut groups: BTreeMap<Labels, Vec<&Series>> = BTreeMap::new();
     for one in series.into_iter().filter(|s| !s.samples.is_empty()) {
         let labels = one
@@ -253,27 +269,28 @@ pub fn sum_without<'a>(
             .collect();
         groups.entry(labels).or_default().push(one);
     }
-    groups.into_iter().map(|(labels, members)| (labels, sum(&members))).collect()
+    groups.into_iter().map(|(labels, members)| (labels, merged(&members, merge))).collect()
 }
 
-fn sum(members: &[&Series]) -> Vec<(f64, f64)> {
+fn merged(members: &[&Series], merge: fn(f64, f64) -> f64) -> Vec<(f64, f64)> {
     if let [one] = members {
         return one.samples.clone();
     }
     let mut times: Vec<f64> = members.iter().flat_map(|s| s.samples.iter().map(|(time, _)| *time)).collect();
     times.sort_by(f64::total_cmp);
     times.dedup();
-    let mut totals: Vec<(f64, f64)> = times.iter().map(|time| (*time, 0.0)).collect();
+    let mut totals: Vec<(f64, Option<f64>)> = times.iter().map(|time| (*time, None)).collect();
     for member in members {
         let mut next = 0;
         for (time, total) in &mut totals {
             while next + 1 < member.samples.len() && member.samples[next + 1].0 <= *time {
                 next += 1;
             }
-            *total += member.samples[next].1;
+            let value = member.samples[next].1;
+            *total = Some(total.map_or(value, |total| merge(total, value)));
         }
     }
-    totals
+    totals.into_iter().filter_map(|(time, total)| Some((time, total?))).collect()
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! No network and no query text. An instance lives when its series is in the instant answer (Prometheus ends the
 //! series of a target that fails or disappears); `up` tells a target that fails from one that is gone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Histogram;
-use super::dialect::{Dialect, Measure};
+use super::dialect::{Capacity, Dialect, Kind, Measure};
 use super::plausible::{self, MAX_INCREASE, Refusal};
-use super::prom_client::{Answer, Series, sum_without};
+use super::prom_client::{Answer, Series, max_without, sum_without};
 use super::promql::{RAW_SPAN, SUM_MARK, Topic};
 use super::reading::{INSTANCE_LABEL, Labels, POD_LABEL, Reading, ReplicaEvidence, State};
 use super::snapshot::{Snapshot, cumulative};
@@ -38,6 +39,16 @@ pub struct Answers(pub BTreeMap<Topic, Answer>);
 impl Answers {
     fn series(&self, topic: Topic) -> &[Series] {
         self.0.get(&topic).map_or(&[], |answer| answer.series.as_slice())
+    }
+
+    /// Series of a gauge, those that repeat another left out.
+    fn originals(&self, dialect: &Dialect, topic: Topic) -> Cow<'_, [Series]> {
+        let all = self.series(topic);
+        if dialect.copy_labels.is_empty() {
+            return Cow::Borrowed(all);
+        }
+        let originals = max_without(all, dialect.copy_labels).into_iter();
+        originals.map(|(labels, samples)| Series { labels, samples }).collect()
     }
 
     /// Newest value of each target.
@@ -214,13 +225,21 @@ impl Memory {
     }
 }
 
+/// Labels that tell parts of one instance apart, not instances.
+fn parts(dialect: &Dialect) -> Vec<&'static str> {
+    [NAME_LABEL, dialect.rank_label].into_iter().chain(dialect.split_labels.iter().copied()).collect()
+}
+
 /// Series of a measure by instance: ranks and splits added up, the preferred metric name where there are several.
 fn by_instance(dialect: &Dialect, answers: &Answers, measure: Measure) -> BTreeMap<Labels, Vec<(f64, f64)>> {
-    let mut drop = vec![NAME_LABEL, dialect.rank_label];
-    drop.extend(dialect.split_labels);
-    let all = answers.series(Topic::Raw(measure));
+    let drop = parts(dialect);
+    let Some(series) = dialect.series(measure) else { return BTreeMap::new() };
+    let all = match series.kind {
+        Kind::GaugeSum | Kind::GaugeMean => answers.originals(dialect, Topic::Raw(measure)),
+        _ => Cow::Borrowed(answers.series(Topic::Raw(measure))),
+    };
     let mut result = BTreeMap::new();
-    for name in dialect.series(measure).map_or(&[][..], |s| s.names) {
+    for name in series.names {
         let named = all.iter().filter(|s| s.labels.get(NAME_LABEL).is_none_or(|n| n == name));
         for (labels, samples) in sum_without(named, &drop) {
             result.entry(labels).or_insert(samples);
@@ -279,10 +298,10 @@ fn histories(dialect: &Dialect, answers: &Answers, started: &BTreeMap<TargetKey,
 
 fn alive(dialect: &Dialect, answers: &Answers) -> BTreeMap<Labels, Alive> {
     let mut alive: BTreeMap<Labels, Alive> = BTreeMap::new();
-    for series in answers.series(Topic::Live) {
+    for series in answers.originals(dialect, Topic::Live).iter() {
         let Some((_, time)) = series.last().filter(|(_, time)| time.is_finite()) else { continue };
         let one = alive
-            .entry(without(&series.labels, &[NAME_LABEL, dialect.rank_label]))
+            .entry(without(&series.labels, &parts(dialect)))
             .or_insert_with(|| Alive { at_seconds: time, ranks: BTreeSet::new() });
         one.at_seconds = one.at_seconds.min(time);
         one.ranks.extend(series.labels.get(dialect.rank_label).cloned());
@@ -293,9 +312,9 @@ fn alive(dialect: &Dialect, answers: &Answers) -> BTreeMap<Labels, Alive> {
 /// Mean over the ranks of each instance.
 fn kv_usage(dialect: &Dialect, answers: &Answers) -> BTreeMap<Labels, f64> {
     let mut sums: BTreeMap<Labels, (f64, f64)> = BTreeMap::new();
-    for series in answers.series(Topic::Now(Measure::KvUsage)) {
+    for series in answers.originals(dialect, Topic::Now(Measure::KvUsage)).iter() {
         let Some((_, value)) = series.last() else { continue };
-        let sum = sums.entry(without(&series.labels, &[NAME_LABEL, dialect.rank_label])).or_default();
+        let sum = sums.entry(without(&series.labels, &parts(dialect))).or_default();
         *sum = (sum.0 + value, sum.1 + 1.0);
     }
     sums.into_iter().map(|(labels, (sum, n))| (labels, sum / n)).collect()
@@ -304,8 +323,12 @@ fn kv_usage(dialect: &Dialect, answers: &Answers) -> BTreeMap<Labels, f64> {
 /// Sum over the ranks of each target.
 fn kv_capacity(dialect: &Dialect, answers: &Answers) -> BTreeMap<TargetKey, f64> {
     let mut sums = BTreeMap::new();
-    for series in answers.series(Topic::Now(Measure::KvCapacity)) {
-        if let Some(tokens) = dialect.capacity.tokens(|name| series.labels.get(name).map(String::as_str)) {
+    for series in answers.originals(dialect, Topic::Now(Measure::KvCapacity)).iter() {
+        let tokens = match dialect.capacity {
+            Capacity::Labels { .. } => dialect.capacity.tokens(|name| series.labels.get(name).map(String::as_str)),
+            Capacity::Value | Capacity::Product => series.last().map(|(_, value)| value),
+        };
+        if let Some(tokens) = tokens {
             *sums.entry(target_key(&series.labels)).or_insert(0.0) += tokens;
         }
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::dialect::{Dialect, Measure, PROCESS_START};
+use super::dialect::{Capacity, Dialect, Measure, PROCESS_START};
 use crate::policy::{NAMESPACE_LABEL, Policy};
 
 /// Raw samples are asked for over this multiple of the window, so that two are found even when scrapes are as rare
@@ -181,14 +181,19 @@ impl<'a> Queries<'a> {
     }
 
     fn capacity(&self) -> Option<String> {
-        let capacity = self.dialect.capacity;
-        let rank = self.dialect.rank_label;
-        self.first_of(Measure::KvCapacity, |name| {
-            format!(
-                "max by (namespace,pod,instance,job,{rank},{},{},{}) ({name}{{{}}})",
-                capacity.tokens, capacity.blocks, capacity.block_tokens, self.scope
-            )
-        })
+        let (rank, scope) = (self.dialect.rank_label, &self.scope);
+        match self.dialect.capacity {
+            Capacity::Labels { tokens, blocks, block_tokens } => self.first_of(Measure::KvCapacity, |name| {
+                format!(
+                    "max by (namespace,pod,instance,job,{rank},{tokens},{blocks},{block_tokens}) ({name}{{{scope}}})"
+                )
+            }),
+            Capacity::Value => self.first_of(Measure::KvCapacity, |name| format!("{name}{{{scope}}}")),
+            Capacity::Product => {
+                let (blocks, tokens) = (self.names(Measure::KvBlocks)?, self.names(Measure::KvBlockTokens)?);
+                Some(format!("{}{{{scope}}} * {}{{{scope}}}", blocks[0], tokens[0]))
+            }
+        }
     }
 
     fn increase(&self, name: &str, further_label: &str) -> String {

@@ -125,6 +125,8 @@ struct Field {
     preference: usize,
     total: f64,
     series: f64,
+    /// What of it is of one rank, where several processes print the same.
+    by_rank: BTreeMap<String, f64>,
     buckets: Vec<(f64, f64)>,
     count: Option<f64>,
     refused: Option<Refusal>,
@@ -193,6 +195,14 @@ impl Reader {
                     refused.push(refusal);
                 }
             }
+            let of = |measure| fields.fields.get(&measure).and_then(|(kind, field)| field.value(*kind));
+            if let (Some(blocks), Some(tokens)) = (of(Measure::KvBlocks), of(Measure::KvBlockTokens)) {
+                snapshot.kv_capacity_tokens.get_or_insert(blocks * tokens);
+            }
+            // Counters appear with what they count: nothing in the server and no first token ever is nothing done.
+            if snapshot.in_flight() == Some(0.0) && snapshot.ttft.is_none() && refused.is_empty() {
+                snapshot.completions.get_or_insert(0.0);
+            }
             ModelReading { model, snapshot, refused }
         };
         self.models.into_iter().map(finish_one).collect()
@@ -207,7 +217,10 @@ impl Field {
                 Some(tokens) => tokens,
                 None => return,
             },
-            (Kind::GaugeSum | Kind::GaugeMean, _) => sample.value,
+            (Kind::GaugeSum | Kind::GaugeMean, _) => match self.original(slot, sample) {
+                Some(value) => value,
+                None => return,
+            },
             (Kind::Counter | Kind::Histogram, _) => match plausible::counter(measure, sample.value) {
                 Ok(value) => value,
                 Err(refusal) => {
@@ -232,6 +245,28 @@ impl Field {
         }
     }
 
+    /// A gauge's value, when it is not the copy of one that was read: of copies the greatest counts.
+    fn original(&mut self, slot: Slot, sample: &Sample<'_>) -> Option<f64> {
+        if !slot.dialect.copy_labels.is_empty() {
+            let rank = sample.label(slot.dialect.rank_label).unwrap_or("");
+            if let Some(known) = self.by_rank.get(rank) {
+                if *known >= sample.value {
+                    return None;
+                }
+                self.total -= known;
+                self.series -= 1.0;
+            }
+            self.by_rank.insert(rank.to_owned(), sample.value);
+        }
+        Some(sample.value)
+    }
+
+    /// The value of a gauge or a counter.
+    fn value(&self, kind: Kind) -> Option<f64> {
+        let of = if kind == Kind::GaugeMean { self.series } else { 1.0 };
+        (self.series > 0.0).then(|| self.total / of)
+    }
+
     fn store(&self, measure: Measure, kind: Kind, to: &mut Snapshot) -> Result<(), Refusal> {
         if let Some(refusal) = &self.refused {
             return Err(refusal.clone());
@@ -246,15 +281,14 @@ impl Field {
             }
             return Ok(());
         }
-        if self.series == 0.0 {
-            return Ok(());
-        }
-        let value = Some(if kind == Kind::GaugeMean { self.total / self.series } else { self.total });
+        let Some(value) = self.value(kind).map(Some) else { return Ok(()) };
         match measure {
             Measure::Running => to.running = value,
             Measure::Waiting => to.waiting = value,
             Measure::KvUsage => to.kv_usage = value,
             Measure::KvCapacity => to.kv_capacity_tokens = value,
+            // Half an answer each; the whole is made of both.
+            Measure::KvBlocks | Measure::KvBlockTokens => {}
             Measure::Completions => to.completions = value,
             Measure::PrefixHits => to.prefix_hits = value,
             _ => to.prefix_queries = value,

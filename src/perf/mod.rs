@@ -26,7 +26,7 @@ pub use capacity::{Capacity, CapacityCache, Limit, Replica, Target, capacity, la
 pub use curve::Curve;
 pub use hardware::{DataSheet, Generation, data_sheet, known_accelerators};
 pub use latency::{Moments, Part, Quantiles, Room, Stage, Traffic, Work, dispersion};
-pub use parameters::{Evidence, Experts, Limits, Parameters, Prompts, Shape};
+pub use parameters::{Evidence, Experts, GivenLimits, Limits, Parameters, Prompts, Shape};
 pub use queue::{
     BestConcurrency, BirthDeath, Chain, Execution, Iteration, Linear, Means, Occupancy, Onset, Service, Sized,
     SteadyState, best_concurrency, onset, size,

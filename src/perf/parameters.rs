@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::roofline::EngineFamily;
+
 /// One engine iteration costs `alpha + beta x prompt tokens computed + decode x tokens decoded + gamma x KV tokens
 /// read`, and the reading of the experts that its tokens choose. With `decode = beta`, no experts and plain prompts
 /// this is the performance model of llm-inferno/queue-analysis.
@@ -153,6 +155,44 @@ impl Default for Limits {
     /// The defaults of `vllm serve` on data-centre accelerators since 0.10.
     fn default() -> Self {
         Self { max_num_seqs: 256, max_num_batched_tokens: 8192 }
+    }
+}
+
+impl Limits {
+    /// The engine's own choice on data-centre accelerators.
+    pub fn of(engine: EngineFamily) -> Self {
+        match engine {
+            // SGLang takes 2,048 to 4,096 requests by its memory and chunks of 8,192 tokens on 80 GB.
+            EngineFamily::Sglang | EngineFamily::TensorrtLlm => {
+                Self { max_num_seqs: 2048, max_num_batched_tokens: 8192 }
+            }
+            EngineFamily::Vllm | EngineFamily::Other => Self::default(),
+        }
+    }
+}
+
+/// Limits of a server as far as somebody has said them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GivenLimits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_num_seqs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_num_batched_tokens: Option<u32>,
+    /// Longest request, prompt and output, tokens (`--max-model-len`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_model_len: Option<u32>,
+}
+
+impl GivenLimits {
+    /// What is not said here, as `other` says it.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            max_num_seqs: self.max_num_seqs.or(other.max_num_seqs),
+            max_num_batched_tokens: self.max_num_batched_tokens.or(other.max_num_batched_tokens),
+            max_model_len: self.max_model_len.or(other.max_model_len),
+        }
     }
 }
 

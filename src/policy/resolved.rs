@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::{Engine, MetricsPort, Mode, Role};
 use super::selector::SeriesSelector;
-use crate::perf::{Architecture, DataSheet, Evidence, Limits, PaperReplica, Parameters};
+use crate::perf::{Architecture, DataSheet, Evidence, GivenLimits, Limits, PaperReplica, Parameters};
 
 /// A policy without contradictions. Accelerators, classes, models and pools refer to each other by
 /// their index in these lists; pools are sorted by namespace and name, models by namespace and name.
@@ -104,7 +104,12 @@ pub struct Pool {
     pub paper: Option<PaperReplica>,
     /// Share of a capacity that is kept in reserve because the figures may be wrong, 0..1.
     pub margin: f64,
+    /// Limits before anything is known of the running servers: the operator's, else a profile's, else the engine's.
     pub limits: Limits,
+    /// What of them the operator wrote: the servers' own arguments do not overrule it.
+    pub limits_given: GivenLimits,
+    /// Longest request that the servers take, tokens, where the operator or a profile says it.
+    pub max_model_len: Option<u32>,
 }
 
 impl Model {

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::units::Duration;
-use crate::perf::Limits;
 pub use crate::perf::NumberFormat;
+use crate::perf::{EngineFamily, Limits};
 pub use performance::{EstimateSpec, ExpertsSpec, ParallelismSpec, ParametersSpec, PerformanceSpec};
 
 /// `apiVersion` of every policy document.
@@ -329,7 +329,8 @@ pub struct PoolSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scrape: Vec<String>,
     /// Port on which the pods print `/metrics`, for direct scrape in a cluster: a number or the name of a container
-    /// port. The pod's annotation `prometheus.io/port`, else the engine's usual port (vLLM: 8000) when absent.
+    /// port. The pod's annotation `prometheus.io/port`, else the engine's usual port (SGLang: 30000, others: 8000) when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_port: Option<MetricsPort>,
     /// What one replica can do; estimated from accelerator and architecture when absent.
@@ -374,6 +375,20 @@ pub enum Role {
 pub enum Engine {
     #[default]
     Vllm,
+    Sglang,
+    /// `trtllm-serve`.
+    TensorrtLlm,
+}
+
+impl Engine {
+    /// The engine as the performance model knows it.
+    pub fn family(self) -> EngineFamily {
+        match self {
+            Self::Vllm => EngineFamily::Vllm,
+            Self::Sglang => EngineFamily::Sglang,
+            Self::TensorrtLlm => EngineFamily::TensorrtLlm,
+        }
+    }
 }
 
 /// What is done with the number.
@@ -444,6 +459,11 @@ pub struct LimitsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_num_batched_tokens: Option<u32>,
+    /// `--max-model-len`: longest request, prompt and output together, tokens. Longer ones are planned as if they
+    /// were this long, because the server refuses or cuts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_model_len: Option<u32>,
 }
 
 impl LimitsSpec {

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::perf::GivenLimits;
+
 /// Wants kept at most, whatever the dwell: a day at one per 15 s would be 5,760.
 const MOST_WANTS: usize = 6_000;
 
@@ -29,6 +31,9 @@ pub struct PoolMemory {
     pub tier: Option<usize>,
     /// KV-cache capacity of one replica as a server reported it, tokens.
     pub kv_tokens: Option<f64>,
+    /// Limits that the servers were started with, as their pods show them.
+    #[serde(default)]
+    pub limits: GivenLimits,
     /// Share of prompt tokens found in the prefix cache, smoothed.
     pub prefix_hit_ratio: Option<f64>,
 }

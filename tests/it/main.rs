@@ -27,7 +27,9 @@ mod observe_cluster; // the cluster's state: pods and targets judged, and what t
 mod observe_cluster_follow; // the check of HPAs and ScaledObjects
 mod observe_cluster_watch; // the watches against a kube-apiserver: changes, faults, reload, one look
 mod observe_dialect; // real metrics pages, read completely
+mod observe_engines; // the dialects of other engines, by both ways
 mod observe_fake_prometheus; // a Prometheus for tests
+mod observe_limits; // limits from the arguments of pods, to the decision
 mod observe_prometheus; // the Prometheus source
 mod observe_scrape; // direct scrape against small HTTP servers
 mod observe_support; // policies and pages for the tests of `observe`

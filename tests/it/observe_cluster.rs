@@ -44,7 +44,7 @@ fn terminating(mut pod: Value) -> Value {
 }
 
 /// A snapshot of the pools' lists, read at `NOW`.
-fn snapshot(policy: &Policy, objects: &[(Resource, Value)]) -> ClusterSnapshot {
+pub fn snapshot(policy: &Policy, objects: &[(Resource, Value)]) -> ClusterSnapshot {
     let mut lists: BTreeMap<WatchKey, BTreeMap<String, Arc<Fact>>> =
         WatchKey::all(policy).into_iter().map(|key| (key, BTreeMap::new())).collect();
     for (resource, object) in objects {

@@ -133,6 +133,14 @@ impl Store {
         let live = self.series.iter().filter(named).filter(|s| !s.ended);
         let vector =
             |labels: &BTreeMap<String, String>, value: f64| json!({"metric": labels, "value": [NOW, text(value)]});
+        if let Some((left, right)) = query.split_once(" * ") {
+            let of = |side: &str| live.clone().filter(|s| side.contains(&s.name)).collect::<Vec<_>>();
+            let (left, right) = (of(left), of(right));
+            let pairs = left.iter().flat_map(|a| right.iter().filter(|b| b.labels == a.labels).map(move |b| (a, b)));
+            let product =
+                |(a, b): (&&Series, &&Series)| Some(vector(&a.labels, a.samples.last()?.1 * b.samples.last()?.1));
+            return ("vector", pairs.filter_map(product).collect());
+        }
         let result = live.filter_map(|s| {
             let last = s.samples.last()?;
             let mut labels = s.labels.clone();

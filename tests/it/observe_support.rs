@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use poolwright::observe::{Finding, FindingKind, Observation, PoolObservation};
-use poolwright::perf::{Evidence, Limits, Parameters};
+use poolwright::perf::{Evidence, GivenLimits, Limits, Parameters};
 use poolwright::policy::{Condition, Engine, Mode, Model, Planner, Policy, Pool, Role, ScaleTarget, SeriesSelector};
 
 /// A moment for all tests, Unix seconds.
@@ -43,6 +43,8 @@ pub fn pool(name: &str) -> Pool {
         paper: None,
         margin: 0.08,
         limits: Limits::default(),
+        limits_given: GivenLimits::default(),
+        max_model_len: None,
     }
 }
 

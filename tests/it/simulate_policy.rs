@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use poolwright::perf::{Architecture, DataSheet, Evidence, Limits, Parameters, data_sheet};
+use poolwright::perf::{Architecture, DataSheet, Evidence, GivenLimits, Limits, Parameters, data_sheet};
 use poolwright::policy::{
     Accelerator, Condition, Engine, Mode, Model, Planner, Policy, Pool, Promise, Role, ScaleTarget, SeriesSelector,
     SloClass,
@@ -91,6 +91,8 @@ fn pool(name: &str, accelerator: usize, size: u32, startup: f64, min: u32, figur
         paper: None,
         margin: 0.08,
         limits: Limits::default(),
+        limits_given: GivenLimits::default(),
+        max_model_len: None,
     }
 }
 

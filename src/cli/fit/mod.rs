@@ -186,7 +186,11 @@ fn take_over(args: &FitArgs, file: &Measurements) -> Result<Exit> {
 
 /// Limits that are known, not assumed.
 fn limits(args: &FitArgs, batch: Option<u32>) -> LimitsSpec {
-    LimitsSpec { max_num_seqs: args.max_num_seqs.or(batch), max_num_batched_tokens: args.max_num_batched_tokens }
+    LimitsSpec {
+        max_num_seqs: args.max_num_seqs.or(batch),
+        max_num_batched_tokens: args.max_num_batched_tokens,
+        max_model_len: None,
+    }
 }
 
 fn first(files: &[Measurements], of: fn(&Measurements) -> &Option<String>) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::calibrate::calibrate;
+use super::limits;
 use super::size::GivenDemand;
 use crate::control::State;
 use crate::control::decision::LiveCorrection;
@@ -144,7 +145,8 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
             ModelKnown { traffic, ..learn_model(policy, model, &parts, knowledge, state, now_seconds) }
         })
         .collect();
-    let findings = calibrate(policy, observation, &mut pools, state, now_seconds);
+    let mut findings = calibrate(policy, observation, &mut pools, state, now_seconds);
+    findings.extend(limits::findings(policy, state));
     Known { pools, models, findings }
 }
 
@@ -215,6 +217,10 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
 fn learn_replica(memory: &mut PoolMemory, seen: &PoolObservation) {
     if let Some(tokens) = seen.kv_capacity_tokens.trusted().copied().filter(|t| (1.0..=MOST_KV_TOKENS).contains(t)) {
         memory.kv_tokens = Some(tokens);
+    }
+    // Nothing known of the pods changes nothing; pods that say nothing any more do.
+    if let Some(limits) = seen.cluster.as_ref().and_then(|cluster| cluster.limits) {
+        memory.limits = limits;
     }
     if let Some(hit) = seen.prefix_hit_ratio.trusted().copied().filter(|h| (0.0..=1.0).contains(h)) {
         let before = memory.prefix_hit_ratio.unwrap_or(hit);

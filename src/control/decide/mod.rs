@@ -6,6 +6,7 @@
 mod calibrate;
 mod explain;
 mod learn;
+mod limits;
 mod problem;
 mod report;
 mod size;

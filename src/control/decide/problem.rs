@@ -2,6 +2,7 @@
 
 use super::calibrate::corrected;
 use super::learn::{Known, planned_hit_ratio};
+use super::limits::{clipped, limits_of};
 use crate::control::State;
 use crate::demand::Bucket;
 use crate::perf::{Capacity, Evidence, Limit, Replica, Shape, Target, Traffic};
@@ -59,18 +60,19 @@ pub(super) fn build(policy: &Policy, known: &Known, state: &mut State, scope: Sc
     built
 }
 
-/// What one replica of the pool is taken to be: the server's own report overrides the estimate.
+/// What one replica of the pool is taken to be: the servers' own reports and arguments override the estimate.
 fn replica_of(pool: &Pool, state: &State) -> Replica {
     let memory = state.pools.get(&pool.id());
     let reported = memory.and_then(|m| m.kv_tokens);
-    let evidence = match (reported, pool.evidence) {
-        (Some(_), Evidence::OutsideIn) => Evidence::Range,
+    let known = limits_of(pool, memory);
+    let evidence = match (reported.is_some() || known.from_server, pool.evidence) {
+        (true, Evidence::OutsideIn) => Evidence::Range,
         (_, evidence) => evidence,
     };
     let replica = Replica {
         prefix_hit_ratio: planned_hit_ratio(memory.and_then(|m| m.prefix_hit_ratio)),
         spread: pool.margin,
-        ..Replica::new(pool.parameters, pool.limits, reported.unwrap_or(pool.kv_tokens), evidence)
+        ..Replica::new(pool.parameters, known.limits, reported.unwrap_or(pool.kv_tokens), evidence)
     };
     corrected(pool, replica, state)
 }
@@ -79,7 +81,7 @@ fn replica_of(pool: &Pool, state: &State) -> Replica {
 /// changes an estimate for any shape by the same factors.
 pub(super) fn for_shape(pool: &Pool, replica: &Replica, shape: &Shape) -> Replica {
     let Some(paper) = &pool.paper else { return *replica };
-    let kv_tokens = if replica.evidence == Evidence::OutsideIn { paper.kv_tokens(shape) } else { replica.kv_tokens };
+    let kv_tokens = if replica.kv_tokens == pool.kv_tokens { paper.kv_tokens(shape) } else { replica.kv_tokens };
     let parameters = paper.parameters(shape).changed_as(&pool.parameters, &replica.parameters);
     Replica { parameters, kv_tokens, ..*replica }
 }
@@ -200,6 +202,8 @@ fn ways(
 ) -> Vec<(Serve, Capacity)> {
     let mut found = vec![];
     for pool in usable(policy, built.problem.cells[cell].model) {
+        let longest = limits_of(&policy.pools[pool], state.pools.get(&policy.pools[pool].id())).longest;
+        let mix = Mix { buckets: &clipped(mix.buckets, longest), ..mix };
         for (tier, target) in levels.iter().enumerate() {
             if let Some(capacity) =
                 mix_capacity(state, &policy.pools[pool], &built.replicas[pool], mix, target, lateness)

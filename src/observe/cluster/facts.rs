@@ -7,6 +7,7 @@ use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::arguments::Arguments;
 use super::json::{count, list, text};
 use super::selector::Selector;
 
@@ -38,6 +39,9 @@ pub struct Pod {
     pub finished: bool,
     /// Since when (Unix seconds) and why no node takes it.
     pub unschedulable: Option<(f64, String)>,
+    /// Limits that its server was started with.
+    #[serde(default)]
+    pub arguments: Arguments,
 }
 
 impl Pod {
@@ -57,6 +61,7 @@ impl Pod {
             terminating: metadata.deletion_timestamp.is_some(),
             finished: matches!(data.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed")),
             unschedulable: refused.map(|c| (since(c), text(c, "/message").unwrap_or_default())),
+            arguments: data.pointer("/spec").map(Arguments::of_pod).unwrap_or_default(),
         }
     }
 
@@ -99,6 +104,9 @@ pub struct Target {
     /// Which object it is, over deletion and re-creation.
     #[serde(default)]
     pub uid: Option<String>,
+    /// Limits that its next pods' servers will be started with, where its template was read.
+    #[serde(default)]
+    pub template: Option<Arguments>,
 }
 
 impl Target {
@@ -107,6 +115,7 @@ impl Target {
         let data = &object.data;
         Self {
             selector: data.pointer("/spec/selector").and_then(Selector::from_json).filter(|s| !s.is_empty()),
+            template: data.pointer("/spec/template/spec").map(Arguments::of_pod),
             ..Self::counted(data)
         }
     }
@@ -115,7 +124,14 @@ impl Target {
     pub fn of_groups(object: &DynamicObject) -> Self {
         let data = &object.data;
         let selector = text(data, "/status/hpaPodSelector").and_then(|s| Selector::parse(&s));
-        Self { selector: selector.filter(|s| !s.is_empty()), grouped: true, ..Self::counted(data) }
+        // Without a template of its own the leader is started as the workers are.
+        let template = ["leader", "worker"].map(|pod| format!("/spec/leaderWorkerTemplate/{pod}Template/spec"));
+        Self {
+            selector: selector.filter(|s| !s.is_empty()),
+            grouped: true,
+            template: template.iter().find_map(|path| data.pointer(path)).map(Arguments::of_pod),
+            ..Self::counted(data)
+        }
     }
 
     fn counted(data: &Value) -> Self {

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::arguments;
 use super::facts::{Pod, Target};
 use super::follow;
 use super::shelf::{ClusterSnapshot, Fact, Resource, Shelf, WatchKey};
 use super::state::{ClusterState, PodPlace, PoolCluster, PoolState, ScrapePod, TargetObject};
 use crate::observe::reading::{Findings, ReplicaEvidence};
-use crate::observe::{Finding, FindingKind};
-use crate::policy::{Engine, MetricsPort, Policy, Pool};
+use crate::observe::{Finding, FindingKind, dialect};
+use crate::policy::{MetricsPort, Policy, Pool};
 
 /// A pod that no node takes is reported after this time, seconds: a node that is being added needs some minutes,
 /// but the planner's stock is not what the operator thinks it is long before.
@@ -143,7 +144,9 @@ impl<'a> Judge<'a> {
             }),
             ..PoolCluster::default()
         };
-        if let Some(pods) = self.pods_of(pool, target) {
+        let pods = self.pods_of(pool, target);
+        report.limits = arguments::limits(pool, pods.as_deref().unwrap_or_default(), target, findings);
+        if let Some(pods) = pods {
             let count = |of: fn(&Pod) -> bool| {
                 u32::try_from(pods.iter().filter(|(_, pod)| of(pod)).count()).unwrap_or(u32::MAX)
             };
@@ -218,9 +221,7 @@ impl<'a> Judge<'a> {
                 };
                 *number
             }
-            None => pod.annotated_port.unwrap_or(match pool.engine {
-                Engine::Vllm => 8000,
-            }),
+            None => pod.annotated_port.unwrap_or(dialect::of(pool.engine).port),
         };
         let address = if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
         Some(ScrapePod { pod: name.to_owned(), address })

@@ -5,6 +5,7 @@
 //! whether the HPA or ScaledObject of a pool will follow its number. May know the policy; writes nothing to the
 //! cluster and decides no number. Reading (`resolve`, `once`, `watch`) is apart from judging (the rest), which is pure.
 
+mod arguments;
 mod facts;
 pub mod follow;
 mod json;
@@ -18,6 +19,7 @@ mod shelf;
 mod state;
 mod watch;
 
+pub use arguments::{Arguments, RefusedArgument};
 pub use facts::{Owner, Pod, Target};
 pub use place::settle;
 pub use scaler::{Condition, ExternalMetric, Hpa, HpaMetric, RatePolicy, Rules, ScaledObject, TargetRef, Trigger};

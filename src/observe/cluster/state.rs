@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::observe::{Finding, ReplicaEvidence};
+use crate::perf::GivenLimits;
 
 /// The judgement over everything that was read of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,10 @@ pub struct PoolCluster {
     pub terminating: Option<u32>,
     /// Pods that no node takes.
     pub unschedulable: Option<u32>,
+    /// Limits that its servers were started with, as far as the arguments of its pods say them; nothing where no
+    /// pod and no template is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<GivenLimits>,
     /// The scale target, once it was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetObject>,

@@ -1,13 +1,11 @@
 //! The figures of one pool: given, from a profile file, or estimated.
 
 use super::pool::ModelContext;
-use crate::perf::{
-    Architecture, DataSheet, EngineFamily, EstimateError, Evidence, PaperReplica, Parallelism, Parameters, Shape,
-};
+use crate::perf::{Architecture, DataSheet, EstimateError, Evidence, PaperReplica, Parallelism, Parameters, Shape};
 use crate::policy::document::{Report, profile_path};
 use crate::policy::profile::{self, profile};
 use crate::policy::schema::{
-    Engine, EstimateSpec, LimitsSpec, NumberFormat, ParallelismSpec, ParametersSpec, PerformanceSpec, PoolSpec,
+    EstimateSpec, LimitsSpec, NumberFormat, ParallelismSpec, ParametersSpec, PerformanceSpec, PoolSpec,
 };
 
 /// What one replica can do.
@@ -105,10 +103,7 @@ fn on_paper(
     kv_cache: NumberFormat,
     spec: &PoolSpec,
 ) -> Result<PaperReplica, EstimateError> {
-    let engine = match spec.engine {
-        Engine::Vllm => EngineFamily::Vllm,
-    };
-    PaperReplica::new(sheet, architecture, parallel, kv_cache, engine)
+    PaperReplica::new(sheet, architecture, parallel, kv_cache, spec.engine.family())
 }
 
 /// How the pool's accelerators share the model; `None` after a problem was reported.

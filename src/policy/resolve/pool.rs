@@ -2,11 +2,11 @@
 
 use super::fleet::Fleet;
 use super::{performance, series};
-use crate::perf::{Architecture, Limits};
+use crate::perf::{Architecture, GivenLimits, Limits};
 use crate::policy::document::{Place, Report, Texts};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
 use crate::policy::resolved::{Pool, ScaleTarget};
-use crate::policy::schema::{LimitsSpec, MetricsPort, PoolSpec, Role, TargetSpec};
+use crate::policy::schema::{Engine, LimitsSpec, MetricsPort, PoolSpec, Role, TargetSpec};
 use crate::policy::selector::SeriesSelector;
 
 /// What the pools of one model share.
@@ -53,7 +53,10 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
     let resolved = accelerator.and_then(|i| model.fleet.accelerators[i].1.as_ref());
     let max = accelerator.and_then(|i| bounds(place, &here, spec, model.fleet.stock(i)?, report));
     let figures = performance::resolve(model, &here, spec, resolved.map(|a| &a.sheet), report);
-    let limits = limits(place, &here, &spec.limits, figures.as_ref().map(|f| &f.limits), report);
+    let given = given_limits(&spec.limits);
+    let said = figures.as_ref().map_or(given, |f| given.or(given_limits(&f.limits)));
+    let limits = limits(place, &here, &said, spec.engine, report);
+    check_length(place, &here, said.max_model_len, model.expected_shape, report);
 
     let is_sound = |paths: &[&str]| paths.iter().all(|p| place.is_sound(p));
     let identified = is_sound(&["metadata.namespace", &at("name"), &at("target")]);
@@ -84,6 +87,8 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
             paper,
             margin,
             limits,
+            limits_given: given,
+            max_model_len: said.max_model_len,
         })
     };
     let certain = identified && is_sound(&["spec.model", &at("series")]);
@@ -168,13 +173,17 @@ fn bounds(place: &Place, here: &str, spec: &PoolSpec, stock: u32, report: &mut R
     Some(spec.max.map_or(fitting, |max| max.min(fitting)))
 }
 
-/// Limits as given, else as a profile was measured with, else the engine's own.
-fn limits(place: &Place, here: &str, spec: &LimitsSpec, profiled: Option<&LimitsSpec>, report: &mut Report) -> Limits {
-    let default = Limits::default();
-    let pick = |of: fn(&LimitsSpec) -> Option<u32>, default| of(spec).or(profiled.and_then(of)).unwrap_or(default);
+fn given_limits(spec: &LimitsSpec) -> GivenLimits {
+    let LimitsSpec { max_num_seqs, max_num_batched_tokens, max_model_len } = *spec;
+    GivenLimits { max_num_seqs, max_num_batched_tokens, max_model_len }
+}
+
+/// Limits as said, by the operator or by a profile, else the engine's own.
+fn limits(place: &Place, here: &str, said: &GivenLimits, engine: Engine, report: &mut Report) -> Limits {
+    let default = Limits::of(engine.family());
     let limits = Limits {
-        max_num_seqs: pick(|l| l.max_num_seqs, default.max_num_seqs),
-        max_num_batched_tokens: pick(|l| l.max_num_batched_tokens, default.max_num_batched_tokens),
+        max_num_seqs: said.max_num_seqs.unwrap_or(default.max_num_seqs),
+        max_num_batched_tokens: said.max_num_batched_tokens.unwrap_or(default.max_num_batched_tokens),
     };
     if limits.max_num_batched_tokens < limits.max_num_seqs {
         let message = format!(
@@ -185,6 +194,16 @@ fn limits(place: &Place, here: &str, spec: &LimitsSpec, profiled: Option<&Limits
         report.add(place, &format!("{here}.limits"), message, Some(hint.to_owned()));
     }
     limits
+}
+
+/// The servers take the requests that are expected.
+fn check_length(place: &Place, here: &str, most: Option<u32>, shape: Option<(f64, f64)>, report: &mut Report) {
+    let (Some(most), Some((input, output))) = (most, shape.filter(|_| place.is_sound("spec.demand"))) else { return };
+    if input + output > f64::from(most) {
+        let message = format!("the expected requests have {} tokens, the servers take {most}", input + output);
+        let hint = "give `maxModelLen` as the server was started with it, or correct `spec.demand.shape`";
+        report.add(place, &format!("{here}.limits"), message, Some(hint.to_owned()));
+    }
 }
 
 fn target(place: &Place, here: &str, pool: &str, spec: Option<&TargetSpec>, report: &mut Report) -> ScaleTarget {
