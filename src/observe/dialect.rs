@@ -120,6 +120,8 @@ impl Capacity {
 pub struct Dialect {
     /// Name for messages and for the memory of a source.
     pub name: &'static str,
+    /// What all its metrics begin with.
+    pub prefix: &'static str,
     /// Label that names the served model.
     pub model_label: &'static str,
     /// Label that names a data-parallel rank inside one instance.
@@ -146,6 +148,7 @@ impl Dialect {
 /// vLLM: the names of the V1 engine, then those of older versions.
 pub static VLLM: Dialect = Dialect {
     name: "vllm",
+    prefix: "vllm:",
     model_label: "model_name",
     rank_label: "engine",
     split_labels: &["finished_reason"],

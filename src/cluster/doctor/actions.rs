@@ -1,7 +1,7 @@
 //! What to do about a finding of the observation: its own words, and the command that goes with them. Pure.
 
 use super::{Cluster, Settings};
-use crate::observe::{Finding, FindingKind};
+use crate::observe::{Finding, FindingKind, dialect};
 use crate::policy::Pool;
 
 /// Words that begin what to do, in the sentences of findings.
@@ -124,9 +124,11 @@ fn no_series(pool: Option<&Pool>, cluster: &Cluster) -> String {
     let Some(pool) = pool else { return String::new() };
     let selector = &pool.selector;
     let mut text = format!(
-        "count({{__name__=~\"vllm:.*\",namespace=\"{}\",model_name=\"{}\"}}) by (pod) must list its pods; correct `model`, \
+        "count({{__name__=~\"{}.*\",namespace=\"{}\",model_name=\"{}\"}}) by (pod) must list its pods; correct `model`, \
          `series` or `namespace` in the policy, or the scrape job's labels",
-        selector.namespace, selector.model_name
+        dialect::of(pool.engine).prefix,
+        selector.namespace,
+        selector.model_name
     );
     if *cluster == Cluster::None {
         text += "; to tell zero replicas from missing data, add --kubernetes on or let Prometheus scrape kube-state-metrics";

@@ -9,6 +9,7 @@ use super::{Capacity, Dialect, Kind, Measure, Series};
 /// priorities there is a series for each besides that for all.
 pub static SGLANG: Dialect = Dialect {
     name: "sglang",
+    prefix: "sglang:",
     model_label: "model_name",
     rank_label: "dp_rank",
     split_labels: &["engine_type", "is_streaming", "cache_source"],

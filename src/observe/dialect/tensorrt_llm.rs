@@ -9,6 +9,7 @@ use super::{Capacity, Dialect, Kind, Measure, Series};
 /// cache in host memory the default KV-cache manager counts the host's blocks too.
 pub static TENSORRT_LLM: Dialect = Dialect {
     name: "tensorrt-llm",
+    prefix: "trtllm_",
     model_label: "model_name",
     // It has one process that prints metrics.
     rank_label: "dp_rank",
