@@ -88,6 +88,17 @@ impl Parameters {
             + self.experts.seconds(prompt_tokens + decoded_tokens)
     }
 
+    /// The same for prompts of `length` tokens of which the last `computed` are computed, all else being a time per
+    /// token: their attention is part of `beta`.
+    pub fn for_prompts(&self, length: f64, computed: f64) -> Self {
+        let attention = self.prompts.attention_seconds(length, computed) / computed.max(1.0);
+        Self {
+            beta_seconds_per_token: self.beta_seconds_per_token + attention,
+            prompts: Prompts { attention_seconds_per_pair: 0.0, ..self.prompts },
+            ..*self
+        }
+    }
+
     /// The same, changed by the factors that lead from `before` to `after`.
     pub fn changed_as(&self, before: &Self, after: &Self) -> Self {
         let by = |value: f64, before: f64, after: f64| if before > 0.0 { value * after / before } else { value };

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::learn::PoolKnown;
+use super::limits::limits_of;
 use crate::control::State;
 use crate::control::decision::LiveCorrection;
 use crate::observe::{Finding, FindingKind, Observation, PoolObservation, Quality, Signal};
 use crate::perf::live::{Calibration, Prior, Sample};
-use crate::perf::{Evidence, Replica, Shape};
+use crate::perf::{Evidence, Limits, Replica, Shape};
 use crate::policy::{Policy, Pool};
 use crate::safety::Knowledge;
 
@@ -64,7 +65,9 @@ pub(super) fn calibrate(
     let absent = PoolObservation::default();
     for (p, (pool, known)) in policy.pools.iter().zip(pools).enumerate() {
         let seen = observation.pools.get(p).unwrap_or(&absent);
-        let hit = state.pools.get(&pool.id()).and_then(|m| m.prefix_hit_ratio).unwrap_or(0.0);
+        let remembered = state.pools.get(&pool.id());
+        let hit = remembered.and_then(|m| m.prefix_hit_ratio).unwrap_or(0.0);
+        let limits = limits_of(pool, remembered).limits;
         let memory = state.live.entry(pool.id()).or_insert_with(|| LiveMemory::new(pool, now_seconds));
         if !memory.fits(pool) {
             *memory = LiveMemory::new(pool, now_seconds);
@@ -72,7 +75,7 @@ pub(super) fn calibrate(
         memory.calibration.pass(now_seconds);
         let window = policy.planner.window_seconds;
         if is_steady(memory, known, window, now_seconds)
-            && let Some(sample) = sample(pool, known, seen, hit)
+            && let Some(sample) = sample(pool, known, seen, hit, limits)
         {
             let last = memory.calibration.last_seconds();
             // Windows that overlap would count the same requests twice.
@@ -112,7 +115,13 @@ fn is_steady(memory: &mut LiveMemory, known: &PoolKnown, window_seconds: f64, no
 }
 
 /// The window as one replica saw it; `None` when it says nothing about the server.
-fn sample(pool: &Pool, known: &PoolKnown, seen: &PoolObservation, prefix_hit_ratio: f64) -> Option<Sample> {
+fn sample(
+    pool: &Pool,
+    known: &PoolKnown,
+    seen: &PoolObservation,
+    prefix_hit_ratio: f64,
+    limits: Limits,
+) -> Option<Sample> {
     let replicas = f64::from(known.ready?);
     let arrivals = fresh(&seen.arrival_rate)?;
     let completions = fresh(&seen.completion_rate)?;
@@ -122,14 +131,19 @@ fn sample(pool: &Pool, known: &PoolKnown, seen: &PoolObservation, prefix_hit_rat
     if *arrivals <= 0.0 || (arrivals - completions).abs() > STEADY * arrivals || full {
         return None;
     }
+    let shape = Shape { input_tokens: input.mean()?, output_tokens: output.mean()? };
+    let prefix_hit_ratio = prefix_hit_ratio.clamp(0.0, 0.95);
+    let here = pool.paper.as_ref().map_or(pool.parameters, |paper| paper.parameters(&shape));
     let queued = seen.waiting.trusted().is_none_or(|waiting| *waiting > QUEUED * replicas);
     Some(Sample {
         at_seconds: seen.itl.at_seconds,
         rate: completions / replicas,
         requests: itl.count,
-        shape: Shape { input_tokens: input.mean()?, output_tokens: output.mean()? },
-        prefix_hit_ratio: prefix_hit_ratio.clamp(0.0, 0.95),
-        limits: pool.limits,
+        shape,
+        prefix_hit_ratio,
+        limits,
+        usual: pool.parameters,
+        here: here.for_prompts(shape.input_tokens, shape.input_tokens * (1.0 - prefix_hit_ratio)),
         itl_seconds: itl.mean()?,
         ttft_seconds: ttft.mean().filter(|_| !queued),
     })

@@ -20,6 +20,10 @@ pub struct Sample {
     /// Share of the prompt that the prefix cache spared, 0..1.
     pub prefix_hit_ratio: f64,
     pub limits: Limits,
+    /// What the pool's figures were before any correction, and the same for requests of this shape: an estimate
+    /// depends on it, and the attention of long prompts is part of `beta` here.
+    pub usual: Parameters,
+    pub here: Parameters,
     /// Mean time between output tokens, seconds.
     pub itl_seconds: f64,
     /// Mean time to first token, seconds; `None` where a queue makes it say nothing.
@@ -40,7 +44,7 @@ impl Sample {
 
     fn service(&self, parameters: &Parameters) -> Service {
         Service {
-            parameters: *parameters,
+            parameters: self.here.changed_as(&self.usual, parameters),
             shape: Shape {
                 input_tokens: (self.shape.input_tokens * (1.0 - self.prefix_hit_ratio)).max(1.0),
                 output_tokens: self.shape.output_tokens.max(1.0),
@@ -81,6 +85,7 @@ impl Sample {
         let own = self.service(parameters).prompt_work(means.chunks);
         let load = self.rate * own;
         let queue = own * load / (1.0 - load);
-        (load < MOST_PROMPT_LOAD).then_some(means.prefill_seconds + means.itl_seconds + queue)
+        let overhead = self.here.prompts.overhead_seconds;
+        (load < MOST_PROMPT_LOAD).then_some(means.prefill_seconds + means.itl_seconds + queue + overhead)
     }
 }

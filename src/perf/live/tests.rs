@@ -24,6 +24,8 @@ fn window(truth: &Parameters, minute: u32, rate: f64, input: f64, output: f64) -
         shape: Shape { input_tokens: input, output_tokens: output },
         prefix_hit_ratio: 0.0,
         limits: Limits::default(),
+        usual: believed(),
+        here: believed(),
         itl_seconds: truth.alpha_seconds,
         ttft_seconds: None,
     };
@@ -200,7 +202,9 @@ proptest! {
             at_seconds += gap;
             let shape = Shape { input_tokens, output_tokens };
             let sample = Sample {
-                at_seconds, rate, requests: 100.0, shape, prefix_hit_ratio: 0.0, limits: Limits::default(), itl_seconds, ttft_seconds,
+                at_seconds, rate, requests: 100.0, shape, prefix_hit_ratio: 0.0, usual: believed(),
+                here: believed(),
+                limits: Limits::default(), itl_seconds, ttft_seconds,
             };
             calibration.observe(&sample);
             prop_assert!(calibration.fits(&believed(), PRIOR), "{calibration:?}");
@@ -208,5 +212,20 @@ proptest! {
             let ratio = calibration.corrected().alpha_seconds / believed().alpha_seconds;
             prop_assert!((0.32..3.1).contains(&ratio), "{ratio}");
         }
+    }
+}
+
+/// A shape at which an estimate has other figures than usual changes nothing when the servers are as estimated there.
+#[test]
+fn what_an_estimate_says_of_other_shapes_is_no_correction() {
+    let mut calibration = Calibration::new(believed(), PRIOR);
+    let there = Parameters { beta_seconds_per_token: 1.6 * believed().beta_seconds_per_token, ..believed() };
+    for minute in 0..20 {
+        let sample = Sample { here: there, ..window(&there, minute, 0.8, 4000.0, 300.0) };
+        calibration.observe(&sample);
+    }
+    let factors = calibration.factors();
+    for factor in [factors.iteration, factors.tokens, factors.kv] {
+        assert!((factor - 1.0).abs() < 0.03, "{factors:?}");
     }
 }
