@@ -373,10 +373,12 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
+    /// vLLM.
     #[default]
     Vllm,
+    /// SGLang, started with `--enable-metrics` and `--collect-tokens-histogram`.
     Sglang,
-    /// `trtllm-serve`.
+    /// TensorRT-LLM's own server, `trtllm-serve`.
     TensorrtLlm,
 }
 

@@ -141,18 +141,24 @@ impl Store {
                 |(a, b): (&&Series, &&Series)| Some(vector(&a.labels, a.samples.last()?.1 * b.samples.last()?.1));
             return ("vector", pairs.filter_map(product).collect());
         }
+        if query.contains("increase(") {
+            let mut sums: BTreeMap<BTreeMap<String, String>, f64> = BTreeMap::new();
+            for s in live {
+                let (Some(first), Some(last)) = (s.samples.first(), s.samples.last()) else { continue };
+                let mut labels = s.labels.clone();
+                labels.retain(|n, _| ["namespace", "model_name", "pod", "le"].contains(&n.as_str()));
+                if s.name.ends_with("_sum") {
+                    labels.insert("le".into(), "sum".into());
+                }
+                *sums.entry(labels).or_default() += last.1 - first.1;
+            }
+            return ("vector", sums.iter().map(|(labels, sum)| vector(labels, *sum)).collect());
+        }
         let result = live.filter_map(|s| {
             let last = s.samples.last()?;
             let mut labels = s.labels.clone();
             if query.starts_with("timestamp(") {
                 return Some(vector(&labels, last.0));
-            }
-            if query.contains("increase(") {
-                labels.retain(|n, _| ["namespace", "model_name", "pod", "le"].contains(&n.as_str()));
-                if s.name.ends_with("_sum") {
-                    labels.insert("le".into(), "sum".into());
-                }
-                return Some(vector(&labels, last.1 - s.samples.first()?.1));
             }
             labels.insert("__name__".into(), s.name.clone());
             Some(vector(&labels, last.1))
