@@ -42,9 +42,10 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.vllm = home / "venv/bin/vllm"
         self.tokenizer = home / "tiny"
+        # Processors without instructions for 16-bit numbers compute them many times slower than 32-bit ones.
         arguments = [
-            self.vllm, "serve", self.tokenizer, "--load-format", "dummy", "--served-model-name", MODEL,
-            "--host", "127.0.0.1", "--port", self.port, "--enforce-eager", "--no-enable-prefix-caching",
+            self.vllm, "serve", self.tokenizer, "--load-format", "dummy", "--dtype", "float32",
+            "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", self.port, "--enforce-eager", "--no-enable-prefix-caching",
             "--max-model-len", MAX_MODEL_LEN, "--max-num-seqs", MAX_NUM_SEQS,
             "--max-num-batched-tokens", MAX_NUM_BATCHED_TOKENS, "--block-size", 32,
         ]
@@ -123,7 +124,10 @@ class Prometheus:
         programs.wait_for(process, f"{self.url}/-/ready", 60)
 
     def watch(self, server, pool):
-        self.targets.write_text(json.dumps([{"targets": [f"127.0.0.1:{server.port}"], "labels": {"pool": pool}}]))
+        # Replaced at once: Prometheus may be reading.
+        new = self.targets.with_suffix(".new")
+        new.write_text(json.dumps([{"targets": [f"127.0.0.1:{server.port}"], "labels": {"pool": pool}}]))
+        new.replace(self.targets)
         instance = f'instance="127.0.0.1:{server.port}"'
         for _ in range(60):
             if self.value(f"up{{{instance}}}") == 1:

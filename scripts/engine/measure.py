@@ -69,8 +69,8 @@ class Measurement:
             self.run(f"bursty-{round(100 * share)}", share, largest, BURST_SECONDS, burstiness=BURSTINESS)
         if not self.quick:
             self.run(f"mixed-{round(100 * MIXED)}", MIXED, largest, LEAST_SECONDS, range_ratio=RANGE_RATIO)
-        self.kill(1.3 * largest)
         self.small_memory(largest)
+        self.kill(1.3 * largest)
         self.save()
 
     def calibrate(self):
@@ -183,6 +183,7 @@ class Measurement:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if use(middle) > KV_USE else (low, middle)
+        self.programs.end(self.server.process)
         self.serve(blocks=high)
         self.record["small_kv_tokens"] = self.server.kv_tokens
         self.run("small-memory", KV_LOAD, largest, KV_SECONDS)

@@ -51,7 +51,9 @@ class Poolwright:
     def write_policy(self, startup_seconds, ttft_seconds, itl_seconds, shape):
         documents = [
             {"apiVersion": "poolwright.dev/v1alpha1", "kind": "Fleet", "metadata": {"name": "engine"}, "spec": {
-                "accelerators": [{"name": "cpu", "pricePerHour": 0.1, "stock": 8}],
+                # A data sheet must be there; with a profile no figure of it counts.
+                "accelerators": [{"name": "cpu", "pricePerHour": 0.1, "stock": 8, "memoryGB": 8, "bandwidthGBps": 20,
+                                  "bf16TFLOPS": 1, "linkGBps": 1}],
                 "classes": [{"name": "interactive", "priority": 10, "percentile": 95,
                              "ttft": f"{round(ttft_seconds * 1e3)}ms", "itl": f"{round(itl_seconds * 1e3)}ms"}],
                 # As little patience as may be, so that a wrong smaller number would be seen.

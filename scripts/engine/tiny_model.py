@@ -8,7 +8,7 @@ import json
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-LAYERS, HIDDEN, HEADS, KV_HEADS = 8, 512, 8, 2
+LAYERS, HIDDEN, HEADS, KV_HEADS = 6, 512, 8, 2
 
 
 def write(directory):
@@ -37,7 +37,7 @@ def write(directory):
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
         "tie_word_embeddings": True,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": "float32",
         "bos_token_id": end,
         "eos_token_id": end,
     }

@@ -75,8 +75,11 @@ fn the_profile_knows_what_it_does_not_know() {
     assert!(cross.itl.unwrap().mean < 0.12, "{cross:?}");
     assert!(profile.condition < 100.0 && profile.relative_spread < 0.25);
     assert!(profile.points.iter().all(|p| p.used == poolwright::perf::fit::Use::Fitted));
-    // Prompt tokens cost more than decoded ones here; a line through ITL alone does not see it.
-    assert!(profile.parameters.beta_seconds_per_token > 1.2 * profile.parameters.decode_seconds_per_token);
+    // Prompt tokens cost more than decoded ones here; a line through ITL alone does not see it. Long prompts cost
+    // more a token, and some milliseconds pass before the engine sees a request.
+    let p = &profile.parameters;
+    assert!(p.beta_seconds_per_token + 128.0 * p.prompts.attention_seconds_per_pair > 1.1 * p.decode_seconds_per_token);
+    assert!((1e-3..10e-3).contains(&p.prompts.overhead_seconds), "{p:?}");
 }
 
 /// KV use follows from Little's law: requests in execution times what each holds.
@@ -94,15 +97,17 @@ fn the_most_the_server_can_do_is_predicted() {
     assert!(predicted(&profile, &overloaded).is_none(), "10 requests/s are too many");
 }
 
-/// Means of the open loop; its percentiles depend on how the queue is modelled.
+/// What a profile from closed loops says of arrivals at random. A run has 100 to 300 requests, so that its own 95th
+/// percentile is uncertain by 10 to 20 %.
 #[test]
 fn open_loops_are_predicted() {
     let profile = profile();
-    for (name, at_most) in [("r2-b1", 0.25), ("r4-b1", 0.25), ("r6-b1", 0.35)] {
+    let p95 = |l: poolwright::perf::fit::Latency| l.p95_seconds.unwrap();
+    let (mut itl_misses, mut tail_misses) = (vec![], vec![]);
+    for name in ["r2-b1", "r4-b1", "r6-b1", "r2-b0.2"] {
         let measured = point(&format!("open-i256-o64-{name}"));
         let seen = predicted(&profile, &measured).unwrap();
         let (ttft, itl) = (measured.ttft.unwrap(), measured.itl.unwrap());
-        let p95 = |l: poolwright::perf::fit::Latency| l.p95_seconds.unwrap();
         println!(
             "{name}: TTFT mean {:+.0} % p95 {:+.0} %, ITL mean {:+.0} % p95 {:+.0} %",
             100.0 * (seen.ttft.mean_seconds / ttft.mean_seconds - 1.0),
@@ -110,9 +115,21 @@ fn open_loops_are_predicted() {
             100.0 * (seen.itl.unwrap().mean_seconds / itl.mean_seconds - 1.0),
             100.0 * (p95(seen.itl.unwrap()) / p95(itl) - 1.0),
         );
-        assert!(miss(seen.ttft.mean_seconds, ttft.mean_seconds) <= at_most, "{name}");
-        assert!(miss(seen.itl.unwrap().mean_seconds, itl.mean_seconds) <= at_most, "{name}");
-        // To be tightened with the queue: the tail is overestimated, which is the safe side.
-        assert!(p95(seen.ttft) >= 0.65 * p95(ttft), "{name}");
+        assert!(miss(seen.ttft.mean_seconds, ttft.mean_seconds) <= 0.15, "{name}");
+        itl_misses.push(miss(seen.itl.unwrap().mean_seconds, itl.mean_seconds));
+        tail_misses.push(miss(p95(seen.ttft), p95(ttft)));
     }
+    assert!(mean(&itl_misses) <= 0.12, "{itl_misses:?}");
+    assert!(mean(&tail_misses) <= 0.25 && tail_misses.iter().all(|m| *m <= 0.45), "{tail_misses:?}");
+}
+
+/// At 6 requests/s the measured ITL reached 39.9 ms at the 95th percentile, and the TTFT 302 ms.
+#[test]
+fn the_capacity_within_targets_is_predicted() {
+    let profile = profile();
+    let replica = Replica::new(profile.parameters, profile.limits, KV_TOKENS, Evidence::Curve);
+    let shape = Shape { input_tokens: 256.5, output_tokens: 64.0 };
+    let target = Target { quantile: 0.95, ttft_seconds: 0.5, itl_seconds: 0.04 };
+    let largest = capacity(&replica, &shape, &Traffic::EVEN, &target).rate / (1.0 - replica.spread);
+    assert!(miss(largest, 6.0) <= 0.15, "{largest}");
 }

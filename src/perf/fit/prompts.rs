@@ -5,7 +5,8 @@
 use super::closed::Theta;
 use super::guard;
 use super::point::{Load, Point};
-use super::solve::{Freedom, Kind, Problem, Row};
+use super::predict::NAMES;
+use super::solve::{Freedom, Kind, Problem, Row, median};
 use super::{Fitted, Known};
 
 /// Indices of attention and overhead, the fuller description first.
@@ -41,7 +42,7 @@ pub fn extended(
         let solution = problem.solve(&starts(&plain.solution.theta, more, longest))?;
         let sight = guard::look(&problem, &solution.theta);
         let after = misfit(rows, &solution.theta);
-        let seen = sight.is_clear() && more.iter().all(|i| !sight.invisible.contains(&super::predict::NAMES[*i]));
+        let seen = sight.is_clear() && more.iter().all(|i| !sight.invisible.contains(&NAMES[*i]));
         let better = after <= BETTER * before && before - after >= WORTH;
         (seen && better).then(|| Fitted {
             solution,
@@ -63,11 +64,10 @@ fn lengths(points: &[Point], chosen: &[usize]) -> Vec<f64> {
     all
 }
 
-/// Mean size of the TTFT residuals.
+/// Median size of the TTFT residuals: a wild point is no reason for a parameter.
 fn misfit(rows: &[Row<'_>], theta: &Theta) -> f64 {
     let sizes = rows.iter().filter(|r| r.kind == Kind::Ttft).map(|r| r.residual(theta).abs());
-    let (sum, count) = sizes.fold((0.0, 0), |(sum, count), size| (sum + size, count + 1));
-    sum / f64::from(count.max(1))
+    median(sizes.collect()).unwrap_or(0.0)
 }
 
 fn starts(plain: &Theta, more: &[usize], longest: f64) -> Vec<Theta> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::perf::{Chain, Service, Shape};
+use crate::perf::{Chain, Prompts, Service, Shape};
 
 fn shape(input: f64, output: f64) -> Shape {
     Shape { input_tokens: input, output_tokens: output }
@@ -104,6 +104,27 @@ fn eight_closed_points_give_the_parameters_back() {
     let cross = found.cross_validation.unwrap();
     assert!(cross.mean < 0.01 && cross.method == "one shape left out", "{cross:?}");
     assert!(found.spread.alpha.unwrap() < 0.1);
+}
+
+/// Long prompts that cost more a token, and time before the engine sees a request.
+#[test]
+fn what_prompts_cost_beyond_a_time_per_token_is_found_where_it_is() {
+    let prompts = Prompts { attention_seconds_per_pair: 60e-9, overhead_seconds: 9e-3 };
+    let server = Parameters { prompts, ..truth() };
+    let found = fit(&measured(&server, LIMITS, 1e9, &EIGHT), &options()).unwrap();
+    for (name, got, wanted) in [
+        ("beta", found.parameters.beta_seconds_per_token, server.beta_seconds_per_token),
+        ("attention", found.parameters.prompts.attention_seconds_per_pair, prompts.attention_seconds_per_pair),
+        ("overhead", found.parameters.prompts.overhead_seconds, prompts.overhead_seconds),
+    ] {
+        assert!((got / wanted - 1.0).abs() < 0.1, "{name}: {got} against {wanted}");
+    }
+    assert!(found.spread.attention.is_some() && found.spread.overhead.is_some());
+    // Where there is nothing of it, nothing is found, and two lengths are not asked.
+    let plain = fit(&measured(&truth(), LIMITS, 1e9, &EIGHT), &options()).unwrap();
+    assert_eq!(plain.parameters.prompts, Prompts::default());
+    let two = fit(&measured(&server, LIMITS, 1e9, &EIGHT[..4]), &options()).unwrap();
+    assert_eq!(two.parameters.prompts, Prompts::default());
 }
 
 #[test]
