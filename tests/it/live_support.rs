@@ -76,6 +76,8 @@ impl Rig {
             shape: self.shape,
             prefix_hit_ratio: 0.0,
             limits: self.policy.pools[FAST].limits,
+            usual: self.policy.pools[FAST].parameters,
+            here: self.policy.pools[FAST].parameters,
             itl_seconds: self.truth.alpha_seconds,
             ttft_seconds: None,
         };
