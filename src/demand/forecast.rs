@@ -310,6 +310,30 @@ mod tests {
         assert!(memory(&[]).peak(300.0, 0.95).is_none());
     }
 
+    /// Rates over a minute whose counts are Poisson, each arrival standing for `batch` requests.
+    fn arrivals(batch: f64, minutes: usize) -> Vec<f64> {
+        use rand::SeedableRng;
+        use rand_distr::{Distribution, Poisson};
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let counts = Poisson::new(600.0 / batch).unwrap();
+        (0..minutes).map(|_| batch * counts.sample(&mut rng) / 60.0).collect()
+    }
+
+    #[test]
+    fn dispersion_tells_bursts_from_chance_trends_and_jumps() {
+        let of = |rates: &[f64]| memory(rates).dispersion(60.0).unwrap();
+        let (poisson, bursty) = (of(&arrivals(1.0, 121)), of(&arrivals(8.0, 121)));
+        assert!((0.6..1.5).contains(&poisson), "{poisson}");
+        assert!((5.0..12.0).contains(&bursty), "{bursty}");
+        let jumps: Vec<f64> = arrivals(1.0, 121).iter().enumerate().map(|(i, r)| r * (1 + i / 60) as f64).collect();
+        assert!(of(&jumps) < 3.0, "{}", of(&jumps));
+        assert_eq!(memory(&[10.0; 10]).dispersion(60.0), None);
+        // Windows of two minutes share a minute with the next point.
+        let smooth: Vec<f64> = arrivals(1.0, 121).windows(2).map(|p| 0.5 * (p[0] + p[1])).collect();
+        let two = memory(&smooth).dispersion(120.0).unwrap();
+        assert!((0.5..1.7).contains(&two), "{two}");
+    }
+
     #[test]
     fn a_steady_load_needs_no_reserve() {
         let f = memory(&[10.0; 120]).peak(300.0, 0.95).unwrap();

@@ -316,3 +316,44 @@ fn learn_model(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::from_text;
+
+    const POLICY: &str = "
+apiVersion: poolwright.dev/v1alpha1
+kind: Fleet
+metadata: {name: f}
+spec:
+  accelerators: [{name: h100, type: H100, pricePerHour: 3, stock: 8}]
+  classes: [{name: chat, percentile: 99, ttft: 2s, itl: 80ms}]
+---
+apiVersion: poolwright.dev/v1alpha1
+kind: ServedModel
+metadata: {name: m, namespace: n}
+spec:
+  model: meta-llama/Llama-3.1-8B-Instruct
+  classes: [{name: chat}]
+  pools: [{name: p, accelerator: h100}]
+";
+
+    /// Each of many replicas sees less of the bursts than one that sees all.
+    #[test]
+    fn bursts_are_planned_for_and_split_among_replicas() {
+        let policy = from_text("p.yaml", POLICY).unwrap();
+        let model = &policy.models[0];
+        let mut state = State::default();
+        let planned = |state: &State, replicas| traffic(state, model, 60.0, replicas).burstiness;
+        assert_eq!(planned(&state, 1), 1.0, "nothing was seen");
+        let memory = state.models.entry(model.id()).or_default();
+        // Counts of 600 that differ by about 98 from one minute to the next: as if requests came eight at a time.
+        for minute in 0..100u32 {
+            let off = f64::from((minute * 7) % 11) - 5.0;
+            memory.rates.note(60.0 * f64::from(minute + 1), (600.0 + 22.0 * off) / 60.0);
+        }
+        let (one, four, many) = (planned(&state, 1), planned(&state, 4), planned(&state, 40));
+        assert!(one >= 4.0 && one <= MOST_BURSTINESS && four < one && four >= 2.0 && many == 1.0, "{one} {four} {many}");
+    }
+}
