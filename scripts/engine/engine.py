@@ -123,10 +123,10 @@ class Prometheus:
         ])
         programs.wait_for(process, f"{self.url}/-/ready", 60)
 
-    def watch(self, server, pool):
+    def watch(self, server, labels):
         # Replaced at once: Prometheus may be reading.
         new = self.targets.with_suffix(".new")
-        new.write_text(json.dumps([{"targets": [f"127.0.0.1:{server.port}"], "labels": {"pool": pool}}]))
+        new.write_text(json.dumps([{"targets": [f"127.0.0.1:{server.port}"], "labels": labels}]))
         new.replace(self.targets)
         instance = f'instance="127.0.0.1:{server.port}"'
         for _ in range(60):

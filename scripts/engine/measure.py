@@ -6,7 +6,7 @@ import time
 
 from engine import Bench, Load, Prometheus, Server
 from processes import Failed
-from product import INTERVAL_SECONDS, POOL, WINDOW_SECONDS, pool
+from product import INTERVAL_SECONDS, NAMESPACE, POOL, WINDOW_SECONDS, pool
 
 #: Shapes of the calibration, each alone and with sixteen at a time: (prompt, answer) tokens.
 CALIBRATION = [(64, 64), (256, 64), (256, 256), (1024, 32)]
@@ -20,7 +20,7 @@ BURSTY, BURSTINESS = [0.30, 0.50], 0.25
 MIXED, RANGE_RATIO = 0.50, 0.8
 #: The small memory: its use at this share of the capacity.
 KV_LOAD, KV_USE = 0.70, 0.60
-LEAST_SECONDS, LEAST_REQUESTS, BURST_SECONDS, KV_SECONDS = 64, 150, 110, 140
+LEAST_SECONDS, LEAST_REQUESTS, BURST_SECONDS, KV_SECONDS = 64, 150, 100, 130
 #: Targets, milliseconds, where they are neither hopeless nor without meaning on this machine.
 TTFT_MS, ITL_MS = 500, 40
 #: How long the daemon is watched after the server was killed.
@@ -52,7 +52,7 @@ class Measurement:
     def serve(self, blocks=None):
         self.server = Server(self.programs, self.home, blocks)
         self.bench = Bench(self.server, self.results, self.seed)
-        self.prometheus.watch(self.server, POOL)
+        self.prometheus.watch(self.server, {"namespace": NAMESPACE, "pool": POOL})
         say(f"vLLM answers after {self.server.startup_seconds:.1f} s; KV memory {self.server.blocks} blocks of {self.server.block_size} tokens")
 
     def all(self):

@@ -6,7 +6,7 @@ import subprocess
 from engine import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, MODEL
 from processes import Failed, free_port, get
 
-POOL = "engine"
+POOL = NAMESPACE = "engine"
 INTERVAL_SECONDS = 5
 WINDOW_SECONDS = 40
 
@@ -60,7 +60,7 @@ class Poolwright:
                 "planner": {"interval": f"{INTERVAL_SECONDS}s", "window": f"{WINDOW_SECONDS}s", "scaleDownDwell": "5s",
                             "staleAfter": "15s"}}},
             {"apiVersion": "poolwright.dev/v1alpha1", "kind": "ServedModel",
-             "metadata": {"name": "engine", "namespace": "engine"}, "spec": {
+             "metadata": {"name": "engine", "namespace": NAMESPACE}, "spec": {
                  "model": MODEL, "classes": [{"name": "interactive"}],
                  "demand": {"shape": {"inputTokens": shape[0], "outputTokens": shape[1]}},
                  "pools": [{"name": POOL, "accelerator": "cpu", "startupTime": f"{round(startup_seconds)}s",

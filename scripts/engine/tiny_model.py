@@ -8,7 +8,7 @@ import json
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-LAYERS, HIDDEN, HEADS, KV_HEADS = 6, 512, 8, 2
+LAYERS, HIDDEN, HEADS, KV_HEADS = 2, 512, 8, 2
 
 
 def write(directory):

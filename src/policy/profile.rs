@@ -317,7 +317,8 @@ apiVersion: poolwright.dev/v1alpha1
 kind: Profile
 metadata: {name: x}
 spec:
-  parameters: {alpha: 6.378ms, beta: 353.83us, decode: 235.2us, gamma: 461.99ns, experts: {all: 3ms, leftOut: 0.9}}
+  parameters: {alpha: 6.378ms, beta: 353.83us, decode: 235.2us, gamma: 461.99ns, experts: {all: 3ms, leftOut: 0.9},
+    attention: 0.033ns, overhead: 5ms}
   kvTokens: 1000
   limits: {maxNumSeqs: 32}
   relativeSpread: 0.12
@@ -332,6 +333,9 @@ spec:
         let p = figures.parameters.parameters();
         assert!((p.gamma_seconds_per_token - 461.99e-9).abs() < 1e-15 && p.experts.left_out == 0.9);
         assert!((p.decode_seconds_per_token - 235.2e-6).abs() < 1e-12);
+        assert!((p.prompts.attention_seconds_per_pair - 33e-12).abs() < 1e-18 && p.prompts.overhead_seconds == 5e-3);
+        let written = ParametersSpec::from_parameters(&p, None);
+        assert_eq!((written.attention.unwrap().to_string(), written.parameters()), ("0.033ns".to_owned(), p));
         let plain = profile("p.yaml", "{alpha: 7ms, beta: 20us, gamma: 50ns, kvTokens: 5, source: me}").unwrap();
         assert_eq!((plain.spread, plain.parameters.kv_tokens), (None, Some(5)));
         let plain = plain.parameters.parameters();

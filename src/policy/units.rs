@@ -84,7 +84,7 @@ impl fmt::Display for Duration {
         };
         match s {
             _ if s == 0.0 => write!(f, "0s"),
-            _ if s < 1e-9 => write!(f, "{}ns", format!("{:.7}", s * 1e9).trim_end_matches('0')),
+            _ if s < 1e-9 => write!(f, "{}ns", format!("{:.7}", s * 1e9).trim_end_matches('0').trim_end_matches('.')),
             _ if s < 1e-6 => write!(f, "{}ns", trimmed(s * 1e9)),
             _ if s < 1e-3 => write!(f, "{}us", trimmed(s * 1e6)),
             _ if s < 1.0 => write!(f, "{}ms", trimmed(s * 1e3)),
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn prints_what_it_parses() {
-        for text in ["500ms", "5m", "90s", "2h", "35us", "0s", "1.5s", "57.705ns"] {
+        for text in ["500ms", "5m", "90s", "2h", "35us", "0s", "1.5s", "57.705ns", "0.0331ns"] {
             assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
         }
     }
