@@ -354,6 +354,9 @@ spec:
             memory.rates.note(60.0 * f64::from(minute + 1), (600.0 + 22.0 * off) / 60.0);
         }
         let (one, four, many) = (planned(&state, 1), planned(&state, 4), planned(&state, 40));
-        assert!(one >= 4.0 && one <= MOST_BURSTINESS && four < one && four >= 2.0 && many == 1.0, "{one} {four} {many}");
+        assert!(
+            (4.0..=MOST_BURSTINESS).contains(&one) && four < one && four >= 2.0 && many == 1.0,
+            "{one} {four} {many}"
+        );
     }
 }
