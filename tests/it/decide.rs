@@ -73,7 +73,8 @@ fn fresh(pool: &str, ready: u32, rate: f64, at: f64) -> PoolObservation {
         kv_capacity_tokens: Signal::fresh(400_000.0, at),
         prefix_hit_ratio: Signal::fresh(0.0, at),
         ttft: Signal::fresh(latencies(0.5, rate * 60.0), at),
-        itl: Signal::fresh(latencies(0.03, rate * 60.0), at),
+        // Too few to learn the servers' speed from: what is tested here is something else.
+        itl: Signal::fresh(latencies(0.03, 15.0), at),
         input_tokens: Signal::fresh(lengths(800.0, rate * 60.0), at),
         output_tokens: Signal::fresh(lengths(200.0, rate * 60.0), at),
         cluster: None,
@@ -187,8 +188,7 @@ fn more_load_wants_more_and_less_load_less() {
     let (low_again, _) = settle(&policy(), 5.0, 180, state);
     let cost = |d: &Decision| d.planned_cost_per_hour;
     assert!(cost(&low) < cost(&high), "{} {}", cost(&low), cost(&high));
-    // By then the servers are known from life, and less is kept in reserve.
-    assert!(cost(&low_again) <= cost(&low), "{} {}", cost(&low), cost(&low_again));
+    assert_eq!(cost(&low), cost(&low_again));
     assert!(high.classes.iter().all(|c| c.shortfall_rate < 1e-6));
     let promised = |d: &Decision| d.pools.iter().all(|p| p.ttft.predicted_seconds.is_none_or(|t| t <= 2.0));
     assert!(promised(&low) && promised(&high));
