@@ -73,7 +73,7 @@ fn fresh(pool: &str, ready: u32, rate: f64, at: f64) -> PoolObservation {
         kv_capacity_tokens: Signal::fresh(400_000.0, at),
         prefix_hit_ratio: Signal::fresh(0.0, at),
         ttft: Signal::fresh(latencies(0.5, rate * 60.0), at),
-        itl: Signal::fresh(latencies(0.03, rate * 60.0), at),
+        itl: Signal::fresh(latencies(0.012, rate * 60.0), at),
         input_tokens: Signal::fresh(lengths(800.0, rate * 60.0), at),
         output_tokens: Signal::fresh(lengths(200.0, rate * 60.0), at),
         cluster: None,

@@ -11,7 +11,7 @@ use crate::simulate_policy::FAST;
 const RATE: f64 = 100.0;
 
 fn correction(rig: &Rig) -> LiveCorrection {
-    let mut copy = Rig { policy: rig.policy.clone(), state: rig.state.checkpoint(), ..*rig };
+    let mut copy = rig.with(rig.policy.clone(), rig.state.checkpoint());
     pool(&copy.look(&|_| ())).live.expect("a correction")
 }
 
@@ -23,7 +23,7 @@ fn recovery(factor: f64) -> (u32, u32, u32) {
     let known = pool(&right.run(3600.0)).replica_capacity.unwrap();
     let windows = (1..=60).find(|_| {
         let capacity = pool(&wrong.run(WINDOW)).replica_capacity.unwrap();
-        (capacity / known - 1.0).abs() < 0.06
+        (capacity / known - 1.0).abs() < 0.1
     });
     wrong.run(3600.0);
     (windows.unwrap_or(60), wrong.replicas, right.replicas)
@@ -84,6 +84,14 @@ fn pools_that_are_not_steady_teach_nothing() {
     }
 }
 
+/// Whether the neighbour of a pool is seen is no matter to what the pool's own servers show.
+#[test]
+fn an_unseen_neighbour_stops_nothing() {
+    let mut rig = Rig::slower(1.3, RATE);
+    rig.other = PoolObservation::default();
+    assert!(pool(&rig.run(600.0)).live.is_some());
+}
+
 /// One operating point tells one thing: the parameters follow together, however it came about.
 #[test]
 fn what_cannot_be_told_apart_stays_near_what_was_believed() {
@@ -97,7 +105,7 @@ fn what_cannot_be_told_apart_stays_near_what_was_believed() {
     }
     let seen =
         rig.latencies().0 / Rig { truth: believed, policy: one_pool(), state: State::default(), ..rig }.latencies().0;
-    assert!((live.itl / seen - 1.0).abs() < 0.1, "{} against {seen}", live.itl);
+    assert!((live.itl / seen - 1.0).abs() < 0.15, "{} against {seen}", live.itl);
 }
 
 /// A tenth up and down from window to window is no news.
@@ -169,7 +177,7 @@ fn a_state_without_corrections_or_with_unreadable_ones_is_read() {
         std::fs::write(directory.path().join("state.json"), stored.to_string()).unwrap();
         let state = store.load().unwrap().unwrap();
         assert_eq!((state.pools.len(), state.live.len()), (rig.state.pools.len(), 0));
-        let mut again = Rig { policy: rig.policy.clone(), state, ..rig };
+        let mut again = rig.with(rig.policy.clone(), state);
         assert_eq!(pool(&again.tick()).desired, Some(rig.replicas), "it goes on with what it said");
         assert!(pool(&again.run(600.0)).live.is_some(), "and learns again");
     }

@@ -52,12 +52,39 @@ pub struct Rig {
     pub replicas: u32,
     pub state: State,
     pub at: f64,
+    /// What is seen of the model's other pool, which is off.
+    pub other: PoolObservation,
+}
+
+/// A pool that is known to run nothing.
+fn at_zero() -> PoolObservation {
+    PoolObservation {
+        ready: Signal::fresh(0, START),
+        starting: Signal::fresh(0, START),
+        arrival_rate: Signal::idle(0.0, START),
+        ..PoolObservation::default()
+    }
 }
 
 impl Rig {
     pub fn new(policy: Policy, truth: Parameters, rate: f64) -> Self {
         let shape = Shape { input_tokens: 1155.0, output_tokens: 211.0 };
-        Self { policy, truth, rate, shape, noise: 1.0, replicas: 4, state: State::default(), at: START }
+        Self {
+            policy,
+            truth,
+            rate,
+            shape,
+            noise: 1.0,
+            replicas: 4,
+            state: State::default(),
+            at: START,
+            other: at_zero(),
+        }
+    }
+
+    /// The same servers and load with another policy and memory.
+    pub fn with(&self, policy: Policy, state: State) -> Self {
+        Self { policy, state, other: self.other.clone(), ..*self }
     }
 
     /// Servers `factor` times slower than the policy says.
@@ -112,7 +139,7 @@ impl Rig {
     /// One decision on what is seen, after `change` had its hands on it; nobody follows it.
     pub fn look(&mut self, change: Break<'_>) -> Decision {
         self.at += TICK;
-        let mut pools = vec![self.seen(), PoolObservation::default()];
+        let mut pools = vec![self.seen(), self.other.clone()];
         change(&mut pools[0]);
         let observation = Observation { at_seconds: self.at, source_error: None, pools, findings: vec![] };
         let (decision, state) = decide(&self.policy, &observation, std::mem::take(&mut self.state), self.at);

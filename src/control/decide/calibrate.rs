@@ -11,7 +11,6 @@ use crate::observe::{Finding, FindingKind, Observation, PoolObservation, Quality
 use crate::perf::live::{Calibration, Prior, Sample};
 use crate::perf::{Evidence, Replica, Shape};
 use crate::policy::{Policy, Pool};
-use crate::safety::Knowledge;
 
 /// Arrivals and completions of a steady pool differ by no more than this share.
 const STEADY: f64 = 0.25;
@@ -71,7 +70,8 @@ pub(super) fn calibrate(
         }
         memory.calibration.pass(now_seconds);
         let window = policy.planner.window_seconds;
-        if is_steady(memory, known, window, now_seconds)
+        let whole = observation.source_error.is_none() && is_whole(seen, known);
+        if is_steady(memory, known.ready.filter(|_| whole), window, now_seconds)
             && let Some(sample) = sample(pool, known, seen, hit)
         {
             let last = memory.calibration.last_seconds();
@@ -101,14 +101,18 @@ fn correction(calibration: &Calibration) -> Option<LiveCorrection> {
     })
 }
 
-/// As many replicas as a window ago, all of them ready and seen.
-fn is_steady(memory: &mut LiveMemory, known: &PoolKnown, window_seconds: f64, now_seconds: f64) -> bool {
-    let ready = known.ready.unwrap_or(0);
-    let whole = known.knowledge == Knowledge::Full && known.starting == Some(0) && ready > 0;
-    if !whole || ready != memory.ready || now_seconds < memory.since_seconds {
-        (memory.ready, memory.since_seconds) = (if whole { ready } else { 0 }, now_seconds);
+/// Every replica is ready and seen; what other pools of the model do is no matter.
+fn is_whole(seen: &PoolObservation, known: &PoolKnown) -> bool {
+    fresh(&seen.ready).is_some_and(|ready| *ready > 0) && seen.silent == 0 && known.starting == Some(0)
+}
+
+/// As many replicas as a window ago; `ready` is `None` while not all of them are ready and seen.
+fn is_steady(memory: &mut LiveMemory, ready: Option<u32>, window_seconds: f64, now_seconds: f64) -> bool {
+    let count = ready.unwrap_or(0);
+    if ready.is_none() || count != memory.ready || now_seconds < memory.since_seconds {
+        (memory.ready, memory.since_seconds) = (count, now_seconds);
     }
-    whole && now_seconds - memory.since_seconds >= window_seconds
+    ready.is_some() && now_seconds - memory.since_seconds >= window_seconds
 }
 
 /// The window as one replica saw it; `None` when it says nothing about the server.

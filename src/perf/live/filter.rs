@@ -43,6 +43,8 @@ const DOUBT_STEP: f64 = 0.1;
 const BUSIER: f64 = 4.0;
 /// Error that stays however much was seen, relative.
 const FLOOR: f64 = 0.04;
+/// The same of a capacity, whose percentiles and queues no factor on the parameters mends.
+const CAPACITY_FLOOR: f64 = 0.1;
 /// Standard deviations of the prior beyond which parameters are wrong rather than rough.
 const ALARM: f64 = 2.5;
 
@@ -389,7 +391,7 @@ impl Calibration {
                 (effect.change, effect.believed) = (change, believed);
             }
             effect.deviation = effect.deviation.max(deviation);
-            effect.doubt = effect.doubt.max(deviation.hypot(FLOOR) / believed.hypot(FLOOR)).min(1.0);
+            effect.doubt = effect.doubt.max(deviation.hypot(CAPACITY_FLOOR) / believed.hypot(CAPACITY_FLOOR)).min(1.0);
         }
         self.effect = Some(effect);
     }
