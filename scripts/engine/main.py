@@ -1,7 +1,7 @@
 """The engine test: a real vLLM, what the program predicts for it, and how far that is off.
 
 usage: main.py HOME BINARY [--seed N] [--quick] [--again DIR]
-  HOME is where the engine is installed; --quick sends a few loads only, to see that everything works;
+  HOME is where the engine is installed; --quick sends fewer loads: a quarter of an hour;
   --again judges an earlier run's measurements anew with the program as it is now.
 exit codes: 0 every mark reached; 1 something failed; 3 a mark was missed.
 """

@@ -15,6 +15,7 @@ CALIBRATED_AT = {1: 12, 16: 64}
 SHAPE = (256, 64)
 #: Shares of the predicted capacity that are sent: Poisson arrivals, and gaps of this shape (1 is Poisson).
 POISSON = [0.30, 0.50, 0.70, 0.85, 1.00, 1.15, 1.30]
+QUICK = [0.50, 1.00, 1.30]
 BURSTY, BURSTINESS = [0.30, 0.50], 0.25
 #: Lengths that differ by up to this share either way.
 MIXED, RANGE_RATIO = 0.50, 0.8
@@ -62,7 +63,7 @@ class Measurement:
         self.calibrate()
         self.aim()
         largest = self.record["capacity"]["largest"]
-        shares = [0.5, 1.0] if self.quick else POISSON
+        shares = QUICK if self.quick else POISSON
         for share in shares:
             self.run(f"poisson-{round(100 * share)}", share, largest, LEAST_SECONDS)
         for share in [] if self.quick else BURSTY:
@@ -106,7 +107,7 @@ class Measurement:
     def run(self, name, share, largest, seconds, burstiness=1.0, range_ratio=0.0):
         """One open loop, the product's own reading of the load beside it."""
         rate = round(share * largest, 3)
-        seconds = 20 if self.quick else max(seconds, LEAST_REQUESTS / rate)
+        seconds = max(seconds, LEAST_REQUESTS / rate)
         load = Load(name, *SHAPE, round(rate * seconds), rate=rate, burstiness=burstiness, range_ratio=range_ratio)
         process = self.bench.start(self.programs, load)
         plans = self.plans_until(process)
