@@ -278,8 +278,7 @@ pub fn profile(file: &str, text: &str) -> Result<Figures, Vec<Problem>> {
             (Some(read), _, misfits) if misfits.is_empty() => {
                 let Plain { alpha, beta, decode, gamma, kv_tokens, .. } = read;
                 let (attention, overhead, experts) = (None, None, None);
-                let parameters =
-                    ParametersSpec { alpha, beta, decode, gamma, attention, overhead, experts, kv_tokens };
+                let parameters = ParametersSpec { alpha, beta, decode, gamma, attention, overhead, experts, kv_tokens };
                 Ok(Figures { parameters, spread: None, limits: LimitsSpec::default() })
             }
             (_, _, misfits) => Err(all(misfits)),

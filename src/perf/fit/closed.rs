@@ -161,11 +161,7 @@ pub fn run(clients: &Clients, server: &Server) -> Run {
             let flight = &flights[index];
             let mut first = minus(&flight.first, &flight.sent);
             first[6] = 1.0;
-            done.push(Request {
-                first,
-                rest: minus(&engine.now, &flight.first),
-                output_tokens: flight.output,
-            });
+            done.push(Request { first, rest: minus(&engine.now, &flight.first), output_tokens: flight.output });
             send(&mut flights, &mut engine);
         }
     }

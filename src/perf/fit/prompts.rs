@@ -24,7 +24,13 @@ const WORTH: f64 = 0.02;
 const GUESSES: [f64; 2] = [0.02, 0.2];
 
 /// A better fit with more parameters, if the points carry one.
-pub fn extended(points: &[Point], chosen: &[usize], rows: &[Row<'_>], known: &[Known], plain: &Fitted) -> Option<Fitted> {
+pub fn extended(
+    points: &[Point],
+    chosen: &[usize],
+    rows: &[Row<'_>],
+    known: &[Known],
+    plain: &Fitted,
+) -> Option<Fitted> {
     let lengths = lengths(points, chosen);
     let longest = *lengths.last().filter(|_| lengths.len() >= LENGTHS)?;
     let before = misfit(rows, &plain.solution.theta);

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::super::{Limits, Parameters, Shape};
 use super::check::{self, Warning};
-use super::closed::Theta;
 use super::cliff::{self, KvBounds};
+use super::closed::Theta;
 use super::cross::{self, CrossValidation, ErrorSummary};
 use super::point::{Latency, Load, Origin, Point, shapes};
 use super::predict::{NAMES, Predictor};

@@ -75,11 +75,7 @@ impl Stage {
         // Every chunk reads the prompt up to its own end, the cached part included.
         let read = (length - input) * chunks + input * (chunks + 1.0) / 2.0;
         let tokens = parameters.beta_seconds_per_token * input + parameters.prompts.attention_seconds(length, input);
-        let prompt = if input > 0.0 {
-            tokens + parameters.gamma_seconds_per_token * read
-        } else {
-            0.0
-        };
+        let prompt = if input > 0.0 { tokens + parameters.gamma_seconds_per_token * read } else { 0.0 };
         let token = parameters.decode_seconds_per_token
             + parameters.gamma_seconds_per_token * (length + mean_answer_held(answer, traffic.output_cv));
         Self {
