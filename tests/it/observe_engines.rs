@@ -68,7 +68,7 @@ async fn by_prometheus(name: &str, engine: Engine) -> PoolObservation {
     let fake = FakePrometheus::start().await;
     let text = fixture(name);
     for sample in exposition::parse(&text).samples {
-        let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
+        let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(n, v)| (*n, v.as_ref())).collect();
         let counts = ["_total", "_bucket", "_sum", "_count"].iter().any(|end| sample.name.ends_with(end));
         let at = |i: i32| {
             let share = if counts { 1.0 - 0.1 * f64::from(i) } else { 1.0 };

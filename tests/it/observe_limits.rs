@@ -54,7 +54,7 @@ fn ready_pods_speak_for_the_pool_then_starting_ones_then_the_template() {
     let starting = with_arguments(pod("a-new-1", "a", false), &["--max-num-seqs", "16", "--max-model-len", "8k"]);
     let ready = with_arguments(pod("a-old-1", "a", true), &["--max-num-seqs=64"]);
     assert_eq!(judged(&target, &[]).1, Some(limits(Some(7), None, None)));
-    assert_eq!(judged(&target, &[starting.clone()]).1, Some(limits(Some(16), None, Some(8000))));
+    assert_eq!(judged(&target, std::slice::from_ref(&starting)).1, Some(limits(Some(16), None, Some(8000))));
     assert_eq!(judged(&target, &[starting, ready]).1, Some(limits(Some(64), None, None)));
     assert_eq!(judged(&deployment("a", 2, 0), &[]).1, None, "no pod and no template: nothing is known");
     assert_eq!(judged(&deployment("a", 1, 1), &[pod("a-x-1", "a", true)]).1, Some(GivenLimits::default()));
