@@ -192,14 +192,31 @@ fn nonsense_is_refused_with_one_line() {
         (&["--weights", "fp7"], "number format"),
         (&["--prefix-hit-ratio", "2"], "0 to 0.95"),
         (&["--accelerators-per-replica", "0"], "at least one accelerator"),
+        (&["--accelerators-per-replica", "3"], "3-way tensor parallelism cannot divide the 32 attention heads"),
         (&["--pool", "x"], "belongs to --policy"),
     ] {
         let text = refused(&[&model[..], extra].concat());
         assert!(text.contains(wanted), "{text}");
     }
     assert!(refused(&[]).contains("say whose capacity"));
+    assert!(refused(&["--policy", "policies/quickstart.yaml", "--weights", "fp8"]).contains("--weights belongs to"));
     assert!(refused(&["--model", "llama-3.1-8b"]).contains("needs --accelerator"));
     assert!(refused(&["--model", "no-such", "--accelerator", "H100"]).contains("not built in"));
     assert!(refused(&["--model", "llama-3.1-8b", "--accelerator", "X9"]).contains("no data sheet"));
     assert!(refused(&["--profile", "/no/such/file"]).contains("/no/such/file"));
+}
+
+#[test]
+fn requests_longer_than_the_server_takes_are_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string("policies/quickstart.yaml").unwrap();
+    let pool = "acceleratorsPerReplica: 4, min: 1}";
+    assert!(text.contains(pool));
+    let short = text.replace(pool, "acceleratorsPerReplica: 4, min: 1, limits: {maxModelLen: 2000}}");
+    let file = folder.path().join("policy.yaml");
+    std::fs::write(&file, short).unwrap();
+    let pool = ["--policy", file.to_str().unwrap(), "--pool", "llama-70b-h100"];
+    let of = |shape: &str| rate(&rows(&[&pool[..], &["--shape", shape]].concat())[0]);
+    assert!(of("1024/256") > 0.0);
+    assert_eq!(of("1800/256"), 0.0);
 }

@@ -130,6 +130,12 @@ fn exit_codes_tell_bad_input_from_points_that_say_too_little() {
     assert_eq!(code, Some(2));
     one_line(&err);
     assert_eq!(own(&["--where", "concurrency"]).0, Some(2));
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("fit.svg");
+    let (code, _, err) = own(&["--plot", picture.to_str().unwrap(), "-o", "/nowhere/profile.yaml"]);
+    assert_eq!((code, picture.exists()), (Some(2), false), "nothing is half written");
+    one_line(&err);
+    assert_eq!(own(&["--name", ""]).0, Some(2));
     assert_eq!(own(&["--model", "llama-3.1-8b"]).0, Some(2));
     assert_eq!(own(&["--model", "llama-3.1-8b", "--accelerator", "H1"]).0, Some(2));
     let mixed = format!("{FOLDER}/inferno.json");

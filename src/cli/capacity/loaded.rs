@@ -40,7 +40,7 @@ struct Seen {
 }
 
 pub(super) fn rows(subject: &Subject, shape: &Shape, traffic: &Traffic, rates: &[f64], percentile: f64) -> Vec<Row> {
-    let curve = Curve::new(&subject.at(shape), shape, traffic);
+    let curve = subject.takes(shape).then(|| Curve::new(&subject.at(shape), shape, traffic)).flatten();
     let row = |rate: &f64| {
         let moments = curve.as_ref().and_then(|c| c.moments(*rate));
         let at = |quantile: f64| curve.as_ref().and_then(|c| c.latencies(*rate, quantile));

@@ -31,9 +31,9 @@ pub struct CapacityArgs {
     /// Accelerator whose data sheet is built in.
     #[arg(long, value_name = "NAME", help_heading = "Replica")]
     accelerator: Option<String>,
-    /// Accelerators of one replica.
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Replica")]
-    accelerators_per_replica: u32,
+    /// Accelerators of one replica. [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Replica")]
+    accelerators_per_replica: Option<u32>,
     /// Number format of the weights, e.g. bf16, fp8 or int4. [default: as the model is published]
     #[arg(long, value_name = "FORMAT", help_heading = "Replica")]
     weights: Option<String>,
@@ -249,7 +249,7 @@ fn given_tier(args: &CapacityArgs) -> Result<Option<Tier>, String> {
 
 fn subject_rows(subject: &Subject, shape: &Shape, traffic: &Traffic, tiers: &[Tier]) -> Vec<Row> {
     let replica: Replica = subject.at(shape);
-    let curve = Curve::new(&replica, shape, traffic);
+    let curve = subject.takes(shape).then(|| Curve::new(&replica, shape, traffic)).flatten();
     let finite = |value: f64| value.is_finite().then_some(value);
     let row = |tier: &Tier| {
         let found = curve.as_ref().map(|c| c.capacity(&tier.target));

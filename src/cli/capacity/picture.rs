@@ -76,7 +76,9 @@ fn panel(scene: &Scene<'_>, shapes: &[Shape], traffic: &Traffic, usual: f64, whi
     let quantile = promised.map_or(usual, |t| t.target.quantile);
     let (mut series, mut guides) = (vec![], vec![]);
     for shape in scene.shapes {
-        let Some(curve) = Curve::new(&scene.subject.at(shape), shape, traffic) else { continue };
+        let subject = scene.subject;
+        let curve = subject.takes(shape).then(|| Curve::new(&subject.at(shape), shape, traffic)).flatten();
+        let Some(curve) = curve else { continue };
         let colour = of_shape(shapes.iter().position(|s| s == shape).unwrap_or(0));
         series.push(Series { points: line(&curve, quantile, which), mark: Mark::Line, colour });
         for tier in scene.tiers {

@@ -16,11 +16,18 @@ pub(super) struct Subject {
     pub replica: Replica,
     /// What the replica's figures are estimated from, when they are.
     pub paper: Option<PaperReplica>,
+    /// Longest request that the server takes, tokens.
+    pub longest: Option<u32>,
     pub tiers: Vec<Tier>,
     pub shapes: Vec<Shape>,
 }
 
 impl Subject {
+    /// Whether requests of this shape are no longer than the server takes.
+    pub fn takes(&self, shape: &Shape) -> bool {
+        self.longest.is_none_or(|longest| shape.input_tokens + shape.output_tokens <= f64::from(longest))
+    }
+
     /// The replica for requests of this shape.
     pub fn at(&self, shape: &Shape) -> Replica {
         let Some(paper) = &self.paper else { return self.replica };
@@ -65,6 +72,14 @@ pub(super) fn subjects(args: &CapacityArgs) -> Result<Vec<Subject>, Refusal> {
     }
     if args.accelerator.is_some() && args.model.is_none() {
         return Err("--accelerator belongs to --model".to_owned().into());
+    }
+    let of_model = [
+        ("--weights", args.weights.is_some()),
+        ("--kv", args.kv.is_some()),
+        ("--accelerators-per-replica", args.accelerators_per_replica.is_some()),
+    ];
+    if let (None, Some((flag, _))) = (&args.model, of_model.iter().find(|(_, given)| *given)) {
+        return Err(format!("{flag} belongs to --model").into());
     }
     let mut found = match (&args.policy, &args.model, &args.profile) {
         (Some(path), ..) => pools(&load_policy(path).map_err(|_| Refusal::Said)?, args.pool.as_deref())?,
@@ -142,6 +157,7 @@ fn of_pool(policy: &Policy, pool: &Pool) -> Subject {
             ..Replica::new(pool.parameters, pool.limits, pool.kv_tokens, pool.evidence)
         },
         paper: pool.paper.clone(),
+        longest: pool.max_model_len,
         tiers: model.classes.iter().map(tier).collect(),
         shapes: match model.expected_shape {
             Some((input_tokens, output_tokens)) => vec![Shape { input_tokens, output_tokens }],
@@ -178,7 +194,7 @@ fn estimated(args: &CapacityArgs, model: &str) -> Result<Subject, String> {
     })?;
     let weights = format("--weights", args.weights.as_ref(), of.stored_format())?;
     let kv = format("--kv", args.kv.as_ref(), of.kv_format)?;
-    let count = args.accelerators_per_replica;
+    let count = args.accelerators_per_replica.unwrap_or(1);
     let parallel = Parallelism::tensor(count);
     let paper = PaperReplica::new(&sheet, &of.stored_as(weights), parallel, kv, EngineFamily::Vllm)
         .map_err(|error| error.to_string())?;
@@ -188,6 +204,7 @@ fn estimated(args: &CapacityArgs, model: &str) -> Result<Subject, String> {
         name: format!("{model} on {count} x {}", sheet.name),
         replica: Replica { spread: paper.margin(), ..replica },
         paper: Some(paper),
+        longest: None,
         tiers: throughput(),
         shapes: usual_shapes(),
     })
@@ -216,6 +233,7 @@ fn measured(args: &CapacityArgs, path: &Path) -> Result<Subject, String> {
             ..Replica::new(parameters, given.limits.or(&Limits::default()), kv_tokens, Evidence::Curve)
         },
         paper: None,
+        longest: given.limits.max_model_len,
         tiers: throughput(),
         shapes: usual_shapes(),
     })

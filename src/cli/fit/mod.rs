@@ -77,6 +77,25 @@ fn asked(text: &str) -> Result<(f64, f64, f64), String> {
     }
 }
 
+/// What can be said before anything is read: nothing is written when a part of it cannot be.
+fn wrong_usage(args: &FitArgs) -> Option<String> {
+    let file = (!matches!(args.output.as_str(), "table" | "json" | "yaml")).then(|| Path::new(&args.output));
+    let no_place = |path: &Path| {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        (path.is_dir() || !folder.is_dir()).then(|| format!("{}: no file can be written there", path.display()))
+    };
+    if let Some(why) = file.and_then(no_place) {
+        return Some(format!("--output {why}"));
+    }
+    if let Some(why) = args.plot.as_deref().and_then(no_place) {
+        return Some(format!("--plot {why}"));
+    }
+    if args.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
+        return Some("--name: is empty".to_owned());
+    }
+    (args.model.is_some() != args.accelerator.is_some()).then(|| "--model and --accelerator belong together".to_owned())
+}
+
 /// Says on one line why the command cannot do what was asked.
 fn refuse(exit: Exit, why: &impl std::fmt::Display) -> Result<Exit> {
     eprintln!("poolwright: {why}");
@@ -90,6 +109,9 @@ pub fn run(args: &FitArgs) -> Result<Exit> {
             Some((column, value)) => selection.push((column.trim().to_owned(), value.trim().to_owned())),
             None => return refuse(Exit::Usage, &format!("--where {text}: write COLUMN=VALUE")),
         }
+    }
+    if let Some(why) = wrong_usage(args) {
+        return refuse(Exit::Usage, &why);
     }
     let mut files = Vec::new();
     for path in &args.points {

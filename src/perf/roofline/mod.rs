@@ -54,6 +54,8 @@ pub enum EstimateError {
     BadDataSheet(String),
     #[error("the architecture of {0} has a figure that is not positive")]
     BadArchitecture(String),
+    #[error("{tensor}-way tensor parallelism cannot divide the {heads} attention heads of {architecture}")]
+    UnevenHeads { architecture: String, tensor: u32, heads: u32 },
     #[error(
         "{needed_gb:.0} GB of {} weights and {other_gb:.0} GB for the engine leave no room for a KV cache in the \
          {usable_gb:.0} GB that {accelerators} x {sheet} give{}",
@@ -95,6 +97,10 @@ impl<'a> Roofline<'a> {
         }
         if !architecture.is_usable() {
             return Err(EstimateError::BadArchitecture(architecture.name.to_string()));
+        }
+        let (heads, tensor) = (architecture.query_heads, parallel.tensor);
+        if heads > 0 && heads % tensor.max(1) != 0 {
+            return Err(EstimateError::UnevenHeads { architecture: architecture.name.to_string(), tensor, heads });
         }
         if memory.kv_tokens(&deployment, USUAL_SHAPE.input_tokens) < SMALLEST_KV_TOKENS {
             return Err(does_not_fit(&deployment, &memory));
