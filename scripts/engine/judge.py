@@ -24,8 +24,10 @@ def table(titles, rows):
     """Markdown whose columns line up for a terminal too."""
     lines = [titles, *rows]
     wide = [max(len(str(line[i])) for line in lines) for i in range(len(titles))]
-    text = ["| " + " | ".join(str(c).rjust(w) if i else str(c).ljust(w) for i, (c, w) in enumerate(zip(line, wide))) + " |"
-            for line in lines]
+    def shown(line):
+        return [str(c).rjust(w) if i else str(c).ljust(w) for i, (c, w) in enumerate(zip(line, wide))]
+
+    text = ["| " + " | ".join(shown(line)) + " |" for line in lines]
     text.insert(1, "|" + "|".join("-" * (w + 1) + ("-:"[i > 0]) for i, w in enumerate(wide)) + "|")
     return "\n".join(text)
 
@@ -44,7 +46,8 @@ class Seen:
         row = product.latencies(run["traffic"], self.rate)
         keys = {"mean": "meanSeconds", "p50": "p50Seconds", "p95": "p95Seconds"}
         self.predicted = {
-            latency: row[latency] and {k: 1e3 * row[latency][key] for k, key in keys.items()} for latency in ("ttft", "itl")
+            latency: row[latency] and {k: 1e3 * row[latency][key] for k, key in keys.items()}
+            for latency in ("ttft", "itl")
         }
         self.kv_predicted, self.kv_measured = row["kvUse"], run["kv_use"]
         self.offered(window_seconds)
@@ -76,21 +79,23 @@ class Seen:
         def number(value, digits):
             return "-" if value is None else f"{value:.{digits}f}"
 
-        last = self.run["plans"][-1] if self.run["plans"] else {"desired": "-", "reason": "-"}
+        during = [plan for plan in self.run["plans"] if plan["at"] <= self.run["sent"][-1]]
+        last = during[-1] if during else {"desired": "-", "reason": "-"}
         offered = "-" if self.offered_seen is None else f"{100 * relative(self.offered_seen, self.offered_sent):+.1f} %"
         return [self.name, number(self.offered_sent, 2), number(self.offered_seen, 2), offered,
                 number(self.kv_predicted, 3), number(self.kv_measured, 3), last["desired"], last["reason"]]
 
 
 def crossing(runs, latency, target_ms):
-    """Highest rate whose p95 is within the target: between two rates its logarithm is taken to be a line."""
+    """Highest rate whose p95 is within the target: between two rates its logarithm is taken to be a line. None where
+    no rate, or every rate, is within it."""
     rates = [r.rate for r in runs]
     # More load makes nothing faster; what looks like it is chance.
     values = numpy.maximum.accumulate([r.measured[latency]["p95"] for r in runs])
     for i, value in enumerate(values):
         if value > target_ms:
             if i == 0:
-                return 0.0
+                return None
             part = math.log(target_ms / values[i - 1]) / math.log(value / values[i - 1])
             return rates[i - 1] + part * (rates[i] - rates[i - 1])
     return None
@@ -120,16 +125,19 @@ class Verdict:
         return (found[binding], binding) if binding else (None, None)
 
     def judge(self):
-        # Beyond the capacity a minute is too short for a steady state; those rows are for the eye.
-        errors = [abs(r.error("itl", "mean")) for r in self.runs if r.predicted["itl"] and r.share <= 1]
-        self.mark(f"ITL mean, average over the {len(errors)} loads up to the capacity", numpy.mean(errors), ITL_MEAN)
+        # Close to saturation a minute is too short for a steady state: the mark is about the loads up to the capacity,
+        # and the figure over all of them stands beside it.
+        carried = [(r.share, abs(r.error("itl", "mean"))) for r in self.runs if r.predicted["itl"]]
+        errors = [error for share, error in carried if share <= 1]
+        everywhere = f"{100 * numpy.mean([error for _, error in carried]):.1f} % over all {len(carried)}"
+        self.mark(f"ITL mean, average over {len(errors)} loads up to the capacity ({everywhere})", numpy.mean(errors), ITL_MEAN)
         for run in self.runs:
             if run.share <= TTFT_UP_TO:
                 error = run.error("ttft", "p95")
                 self.mark(f"TTFT p95, {run.name}", None if error is None else abs(error), TTFT_P95)
         measured, binding = self.measured_capacity()
         largest, kept = self.capacity["largest"], self.capacity["requestsPerSecond"]
-        self.mark("capacity", measured and abs(relative(largest, measured)), CAPACITY)
+        self.mark("capacity", abs(relative(largest, measured)) if measured else None, CAPACITY)
         for run in self.runs:
             if run.offered_seen is not None:
                 self.mark(f"offered load, {run.name}", abs(relative(run.offered_seen, run.offered_sent)), OFFERED)
@@ -140,9 +148,11 @@ class Verdict:
         self.capacity_text = (
             f"Capacity within {self.record['targets']['why']}: predicted {largest:.2f} requests/s (bound by "
             f"{self.capacity['limit']}), {kept:.2f} after the reserve that a plan keeps; measured {shown}"
-            + (f" (bound by {binding})" if binding else "")
-            + (f"; off by {percent(relative(largest, measured))}, with the reserve {percent(relative(kept, measured))}." if measured else ".")
         )
+        if measured:
+            off = [percent(relative(rate, measured)) for rate in (largest, kept)]
+            self.capacity_text += f" (bound by {binding}); off by {off[0]}, with the reserve {off[1]}"
+        self.capacity_text += "."
         self.judge_kill()
 
     def judge_kill(self):
@@ -173,17 +183,20 @@ class Verdict:
         ]
         kill = self.record.get("kill")
         if kill:
-            lines = [f"SIGKILL of the server under load; the daemon wanted {kill['before']['desired']} before: {kill['before']['reason']}"]
-            said = None
-            for a in kill["after"]:
-                if (a["desired"], a["reason"]) != said:
-                    said = a["desired"], a["reason"]
-                    lines.append(f"after {a['seconds']:.0f} s: {a['desired']} ({a['binding']}): {a['reason']} [{', '.join(a['missing'])}]")
-            dry = kill["dry_run"]
-            lines.append(f"a dry run without memory: {dry['desired']} ({dry['binding']}): {dry['reason']}")
-            parts.append("\n\n".join(lines))
+            parts += self.kill_text(kill)
         parts.append(table(["mark", "off by", "at most", ""], self.marks))
         return "\n\n".join(parts) + "\n"
+
+    @staticmethod
+    def kill_text(kill):
+        before, dry = kill["before"], kill["dry_run"]
+        yield f"SIGKILL of the server under load; before, the daemon wanted {before['desired']}: {before['reason']}"
+        said = None
+        for after in kill["after"]:
+            if (after["desired"], after["reason"]) != said:
+                said = after["desired"], after["reason"]
+                yield f"after {after['seconds']:.0f} s: {after['desired']} ({after['binding']}): {after['reason']}"
+        yield f"a dry run without memory: {dry['desired']} ({dry['binding']}): {dry['reason']}"
 
     def missed(self):
         return [m[0] for m in self.marks if m[3] == "MISSED"]

@@ -50,7 +50,8 @@ def main():
     (directory / "report.md").write_text(verdict.text())
     print(f"\n{verdict.text()}")
     missed = verdict.missed()
-    print(f"{len(verdict.marks) - len(missed)} of {len(verdict.marks)} marks reached" + (f"; missed: {', '.join(missed)}" if missed else ""))
+    reached = len(verdict.marks) - len(missed)
+    print(f"{reached} of {len(verdict.marks)} marks reached" + (f"; missed: {', '.join(missed)}" if missed else ""))
     return 3 if missed else 0
 
 

@@ -13,6 +13,14 @@ class Failed(Exception):
     """Something the test needs did not work; the text is for people."""
 
 
+#: Ways in which a test is asked to stop.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def unwind(*_):
+    raise KeyboardInterrupt
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -37,11 +45,14 @@ class Programs:
 
     def __enter__(self):
         # An interrupted or terminated test unwinds like a failed one.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        for number in SIGNALS:
+            signal.signal(number, unwind)
         return self
 
     def __exit__(self, *_):
+        # Whoever asks twice does not want anything left behind either.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         while self.running:
             self.end(self.running[-1])
 
