@@ -34,8 +34,8 @@ fn a_wrong_profile_recovers_in_either_direction() {
     for factor in [1.3, 1.6] {
         let (slow, slow_replicas, slow_right) = recovery(factor);
         let (fast, fast_replicas, fast_right) = recovery(1.0 / factor);
-        assert!(slow <= 15 && fast <= 15, "by {factor}: slower {slow} windows, faster {fast}");
-        assert!(slow.abs_diff(fast) <= 4, "by {factor}: slower {slow} windows, faster {fast}");
+        assert!(slow <= 10 && fast <= 10, "by {factor}: slower {slow} windows, faster {fast}");
+        assert!(slow.abs_diff(fast) <= 2, "by {factor}: slower {slow} windows, faster {fast}");
         assert!(slow_replicas.abs_diff(slow_right) <= 1, "{slow_replicas} replicas, {slow_right} with the truth");
         assert!(fast_replicas.abs_diff(fast_right) <= 1, "{fast_replicas} replicas, {fast_right} with the truth");
         assert!(slow_replicas > fast_replicas + 2, "{slow_replicas} {fast_replicas}");
@@ -201,15 +201,16 @@ fn drift_is_a_finding_that_says_what_to_do() {
         let live = pool(&decision).live.unwrap();
         let finding = decision.findings.into_iter().find(|f| f.kind == FindingKind::ModelDrift);
         assert_eq!(live.drift, finding.is_some());
+        assert!((live.itl / factor - 1.0).abs() < 0.05, "{live:?}");
         finding
     };
     assert_eq!(drift(1.1), None);
     let finding = drift(1.6).unwrap();
     assert_eq!(finding.subject, "inference/llama-h100");
-    for words in ["measured ITL is 1.6", "what its profile says", "`poolwright fit`"] {
+    for words in ["measured ITL is 1.", "x what its profile says", "`poolwright fit`"] {
         assert!(finding.message.contains(words), "{}", finding.message);
     }
-    assert!(drift(0.6).unwrap().message.contains("measured ITL is 0.6"));
+    assert!(drift(0.6).unwrap().message.contains("measured ITL is 0."));
 }
 
 /// A clock that was ahead and is set back must not keep corrections out.

@@ -9,15 +9,22 @@ use crate::perf::{Evidence, Experts, Parameters, Prompts};
 
 /// Fixed time and experts; tokens; KV memory.
 const FACTORS: usize = 3;
-type Vector = [f64; FACTORS];
-type Matrix = [Vector; FACTORS];
+/// Those, and what the model's form misses of the time to first token: it is the same in all windows, so that no
+/// number of them makes it evidence against a factor.
+const STATES: usize = 4;
+type Vector = [f64; STATES];
+type Matrix = [Vector; STATES];
+/// Logarithm of what would be seen if this were true.
+type Predict<'a> = &'a dyn Fn(&Vector) -> Option<f64>;
 
 /// Largest factor, either way.
 const MOST: f64 = 3.0;
 /// Error of the model's form on a mean ITL that its parameters cannot mend, relative.
 const ITL_ERROR: f64 = 0.06;
-/// The same of a mean TTFT, which also depends on how arrivals cluster.
+/// The same of a mean TTFT, which also depends on how arrivals cluster: what changes from window to window.
 const TTFT_ERROR: f64 = 0.3;
+/// And what does not, standard deviation of the logarithm.
+const TTFT_BIAS: f64 = 0.3;
 /// Spread of single requests around the mean, relative.
 const REQUEST_ERROR: f64 = 0.5;
 /// Requests without which a window says nothing.
@@ -67,10 +74,12 @@ impl Prior {
     }
 
     fn covariance(&self) -> Matrix {
-        let mut matrix = [[self.common.powi(2); FACTORS]; FACTORS];
-        for (i, row) in matrix.iter_mut().enumerate() {
-            row[i] += self.own.powi(2);
+        let mut matrix = [[0.0; STATES]; STATES];
+        for i in 0..FACTORS {
+            matrix[i][..FACTORS].fill(self.common.powi(2));
+            matrix[i][i] += self.own.powi(2);
         }
+        matrix[FACTORS][FACTORS] = TTFT_BIAS.powi(2);
         matrix
     }
 }
@@ -153,21 +162,21 @@ impl Calibration {
         Self {
             base,
             prior,
-            log_factors: [0.0; FACTORS],
+            log_factors: [0.0; STATES],
             covariance: prior.covariance(),
             at_seconds: None,
             aged_seconds: None,
             windows: 0,
             doubts: 0,
             effect: None,
-            in_force: InForce { log_factors: [0.0; FACTORS], doubt: 1.0 },
+            in_force: InForce { log_factors: [0.0; STATES], doubt: 1.0 },
         }
     }
 
     /// True when this belongs to these parameters and every number in it can be reckoned with; a stored one may
     /// come from another policy or from a damaged file.
     pub fn fits(&self, base: &Parameters, prior: Prior) -> bool {
-        let diagonal = (0..FACTORS).all(|i| self.covariance[i][i] > 0.0);
+        let diagonal = (0..STATES).all(|i| self.covariance[i][i] > 0.0);
         let numbers = self.covariance.iter().flatten().all(|v| v.is_finite());
         let bound = MOST.ln() + 1e-9;
         let bounded = self.log_factors.iter().chain(&self.in_force.log_factors).all(|v| v.abs() <= bound);
@@ -188,7 +197,8 @@ impl Calibration {
         }
         self.at_seconds = Some(sample.at_seconds);
         let noise = |error: f64| error.powi(2) + REQUEST_ERROR.powi(2) / sample.requests;
-        let itl = |p: &Parameters| Some(sample.itl_of(p).ln());
+        let base = self.base;
+        let itl = |state: &Vector| Some(sample.itl_of(&multiplied(&base, state)).ln());
         let mut outcome = Outcome::Accepted;
         if let Some(side) = self.is_far(&itl, sample.itl_seconds.ln(), noise(ITL_ERROR)) {
             self.doubts = if self.doubts * side > 0 { self.doubts + side } else { side };
@@ -201,7 +211,7 @@ impl Calibration {
         self.doubts = 0;
         self.update(&itl, sample.itl_seconds.ln(), noise(ITL_ERROR));
         if let Some(seen) = sample.ttft_seconds {
-            let ttft = |p: &Parameters| sample.ttft_of(p).map(f64::ln);
+            let ttft = |state: &Vector| Some(sample.ttft_of(&multiplied(&base, state))?.ln() + state[FACTORS]);
             // What does not fit here is a queue that nobody saw.
             if self.is_far(&ttft, seen.ln(), noise(TTFT_ERROR)).is_none() {
                 self.update(&ttft, seen.ln(), noise(TTFT_ERROR));
@@ -227,12 +237,12 @@ impl Calibration {
 
     /// Parameters as the servers showed them, in small steps.
     pub fn corrected(&self) -> Parameters {
-        self.at(&self.in_force.log_factors)
+        multiplied(&self.base, &self.in_force.log_factors)
     }
 
     /// What the corrected parameters are multiplied by.
     pub fn factors(&self) -> Factors {
-        let [iteration, tokens, kv] = self.in_force.log_factors.map(f64::exp);
+        let [iteration, tokens, kv, _] = self.in_force.log_factors.map(f64::exp);
         Factors { iteration, tokens, kv }
     }
 
@@ -270,21 +280,6 @@ impl Calibration {
         (change.abs() > allowed).then(|| Drift { factor: change.exp(), allowed: allowed.exp() })
     }
 
-    fn at(&self, log_factors: &Vector) -> Parameters {
-        let [fixed, tokens, memory] = log_factors.map(f64::exp);
-        Parameters {
-            alpha_seconds: self.base.alpha_seconds * fixed,
-            beta_seconds_per_token: self.base.beta_seconds_per_token * tokens,
-            decode_seconds_per_token: self.base.decode_seconds_per_token * tokens,
-            gamma_seconds_per_token: self.base.gamma_seconds_per_token * memory,
-            experts: Experts { all_seconds: self.base.experts.all_seconds * fixed, ..self.base.experts },
-            prompts: Prompts {
-                attention_seconds_per_pair: self.base.prompts.attention_seconds_per_pair * tokens,
-                ..self.base.prompts
-            },
-        }
-    }
-
     /// Let the plan follow where the factors left the step they are in.
     fn enforce(&mut self) {
         let most = MOST.ln();
@@ -304,11 +299,12 @@ impl Calibration {
         let kept = (-passed / FADE_SECONDS).exp();
         let prior = self.prior.covariance();
         let wander = WANDER.powi(2) * passed / 3600.0;
-        for i in 0..FACTORS {
+        for i in 0..STATES {
             self.log_factors[i] *= kept;
-            for j in 0..FACTORS {
+            for j in 0..STATES {
                 let faded = prior[i][j] + (self.covariance[i][j] - prior[i][j]) * kept.powi(2);
-                self.covariance[i][j] = faded + wander * if i == j { 1.0 } else { 0.5 };
+                let together = if i == FACTORS || j == FACTORS { 0.0 } else { 0.5 };
+                self.covariance[i][j] = faded + wander * if i == j { 1.0 } else { together };
             }
         }
         self.limit(&prior);
@@ -321,10 +317,10 @@ impl Calibration {
 
     /// Nothing is less certain than before anything was seen.
     fn limit(&mut self, prior: &Matrix) {
-        for i in 0..FACTORS {
+        for i in 0..STATES {
             let ratio = prior[i][i] / self.covariance[i][i];
             if ratio < 1.0 {
-                for j in 0..FACTORS {
+                for j in 0..STATES {
                     self.covariance[i][j] *= ratio.sqrt();
                     self.covariance[j][i] *= ratio.sqrt();
                 }
@@ -334,45 +330,45 @@ impl Calibration {
 
     /// The server is another one: all of it may have changed, by one factor most likely.
     fn widen(&mut self) {
-        for (i, row) in self.covariance.iter_mut().enumerate() {
-            for (j, value) in row.iter_mut().enumerate() {
+        for (i, row) in self.covariance.iter_mut().take(FACTORS).enumerate() {
+            for (j, value) in row.iter_mut().take(FACTORS).enumerate() {
                 *value += CHANGE.powi(2) * if i == j { 1.0 } else { 0.9 };
             }
         }
     }
 
     /// How the prediction moves with each factor.
-    fn slope(&self, predict: &dyn Fn(&Parameters) -> Option<f64>) -> Option<Vector> {
+    fn slope(&self, predict: Predict<'_>) -> Option<Vector> {
         const STEP: f64 = 0.01;
-        let mut slope = [0.0; FACTORS];
-        for i in 0..FACTORS {
+        let mut slope = [0.0; STATES];
+        for i in 0..STATES {
             let (mut up, mut down) = (self.log_factors, self.log_factors);
             up[i] += STEP;
             down[i] -= STEP;
-            slope[i] = (predict(&self.at(&up))? - predict(&self.at(&down))?) / (2.0 * STEP);
+            slope[i] = (predict(&up)? - predict(&down)?) / (2.0 * STEP);
         }
         slope.iter().all(|v| v.is_finite()).then_some(slope)
     }
 
     /// -1 or 1 when the observation is not believed: faster or slower than expected.
-    fn is_far(&self, predict: &dyn Fn(&Parameters) -> Option<f64>, seen: f64, noise: f64) -> Option<i32> {
+    fn is_far(&self, predict: Predict<'_>, seen: f64, noise: f64) -> Option<i32> {
         let slope = self.slope(predict)?;
-        let miss = seen - predict(&self.at(&self.log_factors))?;
+        let miss = seen - predict(&self.log_factors)?;
         let variance = quadratic(&self.covariance, &slope) + noise;
         (miss.abs() > GATE * variance.sqrt()).then_some(if miss > 0.0 { 1 } else { -1 })
     }
 
-    fn update(&mut self, predict: &dyn Fn(&Parameters) -> Option<f64>, seen: f64, noise: f64) {
-        let Some((slope, expected)) = self.slope(predict).zip(predict(&self.at(&self.log_factors))) else { return };
+    fn update(&mut self, predict: Predict<'_>, seen: f64, noise: f64) {
+        let Some((slope, expected)) = self.slope(predict).zip(predict(&self.log_factors)) else { return };
         let lever = times(&self.covariance, &slope);
         let variance = quadratic(&self.covariance, &slope) + noise;
         let miss = seen - expected;
-        for i in 0..FACTORS {
+        for i in 0..STATES {
             let moved = self.log_factors[i] + lever[i] * miss / variance;
             self.log_factors[i] = moved.clamp(-MOST.ln(), MOST.ln());
         }
-        for i in 0..FACTORS {
-            for j in 0..FACTORS {
+        for i in 0..STATES {
+            for j in 0..STATES {
                 self.covariance[i][j] -= lever[i] * lever[j] / variance;
             }
         }
@@ -386,8 +382,8 @@ impl Calibration {
         let prior = self.prior.covariance();
         let mut effect = Effect { change: 0.0, deviation: 0.0, believed: 0.0, doubt: 0.0 };
         for (i, sample) in [*sample, busy].iter().enumerate() {
-            let itl = |p: &Parameters| Some(sample.itl_of(p).ln());
-            let (now, before) = (itl(&self.at(&self.log_factors)), itl(&self.base));
+            let itl = |state: &Vector| Some(sample.itl_of(&multiplied(&self.base, state)).ln());
+            let (now, before) = (itl(&self.log_factors), itl(&[0.0; STATES]));
             let Some((slope, change)) = self.slope(&itl).zip(now.zip(before).map(|(a, b)| a - b)) else { return };
             let deviation = |matrix: &Matrix| quadratic(matrix, &slope).max(0.0).sqrt();
             let (deviation, believed) = (deviation(&self.covariance), deviation(&prior));
@@ -398,6 +394,21 @@ impl Calibration {
             effect.doubt = effect.doubt.max(deviation.hypot(CAPACITY_FLOOR) / believed.hypot(CAPACITY_FLOOR)).min(1.0);
         }
         self.effect = Some(effect);
+    }
+}
+
+fn multiplied(base: &Parameters, state: &Vector) -> Parameters {
+    let [fixed, tokens, memory, _] = state.map(f64::exp);
+    Parameters {
+        alpha_seconds: base.alpha_seconds * fixed,
+        beta_seconds_per_token: base.beta_seconds_per_token * tokens,
+        decode_seconds_per_token: base.decode_seconds_per_token * tokens,
+        gamma_seconds_per_token: base.gamma_seconds_per_token * memory,
+        experts: Experts { all_seconds: base.experts.all_seconds * fixed, ..base.experts },
+        prompts: Prompts {
+            attention_seconds_per_pair: base.prompts.attention_seconds_per_pair * tokens,
+            ..base.prompts
+        },
     }
 }
 
