@@ -10,7 +10,7 @@ use std::time::Instant;
 use poolwright::control::{State, decide, problem_of};
 use poolwright::observe::exposition::parse;
 use poolwright::observe::{Histogram, Observation, PoolObservation, RatePoint, Signal};
-use poolwright::plan::{Budget, solve};
+use poolwright::plan::{Effort, solve};
 use poolwright::policy::{Policy, from_text};
 
 const MODELS: usize = 50;
@@ -167,7 +167,7 @@ fn main() {
     let warm = timed(5, || problem_of(&policy, &last, state.clone(), last.at_seconds));
     line("perf: all capacities anew", (cold - warm).max(0.0));
     let cells = format!("plan: solve ({} cells, {} ways to serve them)", problem.cells.len(), problem.serves.len());
-    line(&cells, timed(5, || solve(&problem, &Budget::default())));
+    line(&cells, timed(5, || solve(&problem, &Effort::default())));
     let whole = median(times.clone());
     line(&format!("decide: the whole, {} ticks", times.len()), whole);
     line("decide: the slowest of them", times.iter().copied().fold(0.0, f64::max));

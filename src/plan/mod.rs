@@ -1,16 +1,23 @@
 //! What to run: replicas per pool and the share of each demand cell sent to each pool. Pure.
 //!
 //! This room owns the optimisation problem, its solvers and the independent check of every answer. It
-//! knows cells, pools, prices, stock and capacities as numbers; it knows no policy text, no observation,
+//! knows cells, pools, prices, limits and capacities as numbers; it knows no policy text, no observation,
 //! no clock. The objective is lexicographic: (1) load not served within its target, most important class
 //! first, (2) cost per hour including the cost of starting replicas, (3) order of names.
 
+mod effort;
 mod greedy;
 mod milp;
+mod parts;
 mod problem;
+#[cfg(test)]
+pub(crate) mod samples;
 mod solve;
 mod verify;
 
-pub use problem::{Cell, Flow, Plan, PoolOption, Problem, Serve, Solution};
-pub use solve::{Budget, solve};
+pub use effort::{DEFAULT_UNITS, Effort};
+pub use problem::{
+    Cell, Conflict, Flow, Limit, LimitKind, Objective, Plan, PoolOption, Problem, Serve, Solution, Stage,
+};
+pub use solve::solve;
 pub use verify::{Violation, verify};

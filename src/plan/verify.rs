@@ -1,6 +1,8 @@
 //! Independent arithmetic on a plan: nothing is published that does not add up.
 
-use super::{Plan, Problem};
+use std::collections::HashMap;
+
+use super::{Plan, Problem, Stage};
 
 /// Relative tolerance on loads and rates: demand can fill a fleet exactly.
 const TOLERANCE: f64 = 1e-6;
@@ -12,8 +14,8 @@ pub enum Violation {
     Size { what: &'static str, got: usize, wanted: usize },
     #[error("pool {pool}: {replicas} replicas are outside {min}..={max}")]
     Bounds { pool: String, replicas: u32, min: u32, max: u32 },
-    #[error("accelerator {accelerator}: {used} used of {stock}")]
-    Stock { accelerator: usize, used: u64, stock: u32 },
+    #[error("{limit}: {used} used of {most}")]
+    Limit { limit: String, used: f64, most: f64 },
     #[error("cell {cell}: {served} served and {short} short of {rate}")]
     Demand { cell: String, served: f64, short: f64, rate: f64 },
     #[error("pool {pool}: load of {load} replicas on {replicas}")]
@@ -46,15 +48,21 @@ fn replicas_fit(problem: &Problem, plan: &Plan) -> Result<(), Violation> {
             return Err(Violation::Bounds { pool: pool.name.clone(), replicas, min: pool.min, max: pool.max });
         }
     }
-    for (accelerator, (used, &stock)) in problem.units(&plan.replicas).into_iter().zip(&problem.stock).enumerate() {
-        if used > u64::from(stock) {
-            return Err(Violation::Stock { accelerator, used, stock });
+    for limit in &problem.limits {
+        let (used, most) = (limit.used(&plan.replicas), problem.most(limit));
+        // Amounts are prices and watts too: their sums are rounded.
+        if used > most + TOLERANCE * most.abs().max(1.0) {
+            return Err(Violation::Limit { limit: limit.name.clone(), used, most });
         }
     }
     Ok(())
 }
 
 fn flows_fit(problem: &Problem, plan: &Plan) -> Result<(), Violation> {
+    let mut ways: HashMap<(usize, usize, Option<usize>), Vec<usize>> = HashMap::new();
+    for (index, serve) in problem.serves.iter().enumerate() {
+        ways.entry((serve.cell, serve.pool, serve.then.map(|s| s.pool))).or_default().push(index);
+    }
     let mut served = vec![0.0; problem.cells.len()];
     let mut load = vec![0.0; problem.pools.len()];
     for flow in &plan.flows {
@@ -64,19 +72,23 @@ fn flows_fit(problem: &Problem, plan: &Plan) -> Result<(), Violation> {
         let (Some(cell), Some(pool)) = (problem.cells.get(flow.cell), problem.pools.get(flow.pool)) else {
             return Err(Violation::Size { what: "flow targets", got: flow.cell.max(flow.pool), wanted: 0 });
         };
-        let serve = problem
-            .serves
-            .iter()
-            .find(|s| s.cell == flow.cell && s.pool == flow.pool && Some(s.tier) == plan.tiers[flow.pool])
+        let is_open = |stage: Stage| plan.tiers[stage.pool] == Some(stage.tier);
+        let serve = ways
+            .get(&(flow.cell, flow.pool, flow.then))
+            .and_then(|ways| ways.iter().map(|&i| &problem.serves[i]).find(|s| s.stages().all(is_open)))
             .ok_or_else(|| Violation::NoService { pool: pool.name.clone(), cell: cell.name.clone() })?;
         served[flow.cell] += flow.rate;
-        load[flow.pool] += flow.rate / serve.rate;
+        for stage in serve.stages() {
+            load[stage.pool] += flow.rate / stage.rate;
+        }
     }
     for ((cell, &served), &short) in problem.cells.iter().zip(&served).zip(&plan.shortfall) {
         if !(short.is_finite() && short >= 0.0) {
             return Err(Violation::NotANumber);
         }
-        if (served + short - cell.rate).abs() > TOLERANCE * cell.rate.max(1e-3) {
+        // Load that may wait is carried or not.
+        let off = (cell.rate - served - short).max(served + short - cell.rate - cell.may_wait);
+        if off > TOLERANCE * cell.rate.max(1e-3) {
             return Err(Violation::Demand { cell: cell.name.clone(), served, short, rate: cell.rate });
         }
     }

@@ -144,8 +144,8 @@ fn short(s: &Subject<'_>) -> bool {
 fn stock_is_full(s: &Subject<'_>) -> bool {
     let pool = &s.policy.pools[s.pool];
     let (built, solution) = s.answer.source(pool.mode);
-    let used = built.problem.units(&solution.plan.replicas)[pool.accelerator];
-    used + u64::from(pool.accelerators_per_replica) > u64::from(built.problem.stock[pool.accelerator])
+    let stock = &built.problem.limits[pool.accelerator];
+    stock.used(&solution.plan.replicas) + f64::from(pool.accelerators_per_replica) > built.problem.most(stock)
 }
 
 fn limit_words(policy: &Policy, class: usize, binding: Binding) -> String {

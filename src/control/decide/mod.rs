@@ -17,7 +17,7 @@ pub use size::{GivenDemand, Sizing, size};
 
 use super::{Decision, State};
 use crate::observe::Observation;
-use crate::plan::{Budget, Problem, Solution, solve};
+use crate::plan::{Effort, Problem, Solution, solve};
 use crate::policy::{Mode, Policy, Pool};
 use crate::safety::{self, Inputs, Knowledge, Move, Rule, Verdict, judge};
 use problem::Built;
@@ -35,12 +35,12 @@ pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_
     own(policy, &mut state);
     let known = learn::learn(policy, observation, &mut state, now_seconds);
     let free = problem::build(policy, &known, &mut state, problem::Scope::All);
-    let advised = solve(&free.problem, &Budget::default());
+    let advised = solve(&free.problem, &Effort::default());
     // Pools that only advise do not follow, so the numbers that are acted on must not count on them.
     let mixed = [Mode::Act, Mode::Advise].iter().all(|m| policy.pools.iter().any(|p| p.mode == *m));
     let acted = mixed.then(|| {
         let built = problem::build(policy, &known, &mut state, problem::Scope::ActingOnly);
-        let solution = solve(&built.problem, &Budget::default());
+        let solution = solve(&built.problem, &Effort::default());
         (built, solution)
     });
     let (acting, acting_solution) = acted.as_ref().map_or((&free, &advised), |(b, s)| (b, s));

@@ -6,7 +6,7 @@ use super::limits::{clipped, limits_of};
 use crate::control::State;
 use crate::demand::Bucket;
 use crate::perf::{Capacity, Evidence, Limit, Replica, Shape, Target, Traffic};
-use crate::plan::{Cell, Plan, PoolOption, Problem, Serve};
+use crate::plan::{Cell, Limit as PlanLimit, LimitKind, Plan, PoolOption, Problem, Serve};
 use crate::policy::{Mode, Policy, Pool, Promise, Role};
 use crate::safety::Knowledge;
 
@@ -41,14 +41,9 @@ pub(super) struct Built {
 pub(super) fn build(policy: &Policy, known: &Known, state: &mut State, scope: Scope) -> Built {
     let replicas: Vec<Replica> = policy.pools.iter().map(|pool| replica_of(pool, state)).collect();
     let pools: Vec<PoolOption> = (0..policy.pools.len()).map(|p| pool_option(policy, known, state, p, scope)).collect();
-    let mut stock: Vec<u32> = policy.accelerators.iter().map(|a| a.stock).collect();
-    for (a, stock) in stock.iter_mut().enumerate() {
-        // What already runs is there, whatever the policy says the stock is.
-        let least = pools.iter().filter(|p| p.accelerator == a).map(|p| p.units.saturating_mul(p.min)).sum();
-        *stock = (*stock).max(least);
-    }
+    let limits = (0..policy.accelerators.len()).map(|a| stock_limit(policy, a)).collect();
     let mut built = Built {
-        problem: Problem { cells: vec![], pools, stock, serves: vec![] },
+        problem: Problem { pools, limits, ..Problem::default() },
         capacities: vec![],
         shapes: vec![],
         infeasible: vec![],
@@ -58,6 +53,18 @@ pub(super) fn build(policy: &Policy, known: &Known, state: &mut State, scope: Sc
         add_cells(policy, known, state, m, &mut built);
     }
     built
+}
+
+/// What there is of an accelerator type. What already runs is there, whatever the policy says the stock is: a
+/// limit that `min` breaks is widened by the planner.
+fn stock_limit(policy: &Policy, accelerator: usize) -> PlanLimit {
+    let uses = policy.pools.iter().enumerate().filter(|(_, p)| p.accelerator == accelerator);
+    PlanLimit {
+        name: policy.accelerators[accelerator].name.clone(),
+        kind: LimitKind::Stock,
+        most: f64::from(policy.accelerators[accelerator].stock),
+        uses: uses.map(|(p, pool)| (p, f64::from(pool.accelerators_per_replica))).collect(),
+    }
 }
 
 /// What one replica of the pool is taken to be: the servers' own reports and arguments override the estimate.
@@ -105,10 +112,9 @@ fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: S
     let price = pool.price_per_hour(&policy.accelerators);
     PoolOption {
         name: pool.id(),
-        accelerator: pool.accelerator,
-        units: pool.accelerators_per_replica,
         price_per_hour: price,
         start_cost_per_hour: price * pool.startup_seconds / START_SPREAD_SECONDS,
+        stop_cost_per_hour: 0.0,
         min,
         max,
         running: pool_known.current.unwrap_or(base),
@@ -149,7 +155,7 @@ fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, bu
         for (name, share, buckets) in groups {
             let cell = built.problem.cells.len();
             let priority = policy.classes[class].priority;
-            built.problem.cells.push(Cell { name, model, class, priority, rate: rate * share });
+            built.problem.cells.push(Cell { name, model, class, priority, rate: rate * share, may_wait: 0.0 });
             built.shapes.push(mean_shape(&buckets));
             let mix = Mix { buckets: &buckets, traffic: &model_known.traffic };
             let found = ways(policy, state, built, cell, mix, &levels[..=level_of[i]], Lateness::Tolerated);
@@ -208,7 +214,7 @@ fn ways(
             if let Some(capacity) =
                 mix_capacity(state, &policy.pools[pool], &built.replicas[pool], mix, target, lateness)
             {
-                found.push((Serve { cell, pool, tier, rate: capacity.rate }, capacity));
+                found.push((Serve { cell, pool, tier, rate: capacity.rate, then: None }, capacity));
             }
         }
     }

@@ -4,7 +4,7 @@ use super::learn::{Known, ModelKnown, PoolKnown};
 use super::problem::{self, Scope};
 use crate::control::State;
 use crate::demand::Bucket;
-use crate::plan::{Budget, solve};
+use crate::plan::{Effort, solve};
 use crate::policy::Policy;
 
 /// Demand of one model.
@@ -37,7 +37,7 @@ pub fn size(policy: &Policy, demands: &[GivenDemand], state: &mut State) -> Sizi
     for pool in &mut built.problem.pools {
         pool.start_cost_per_hour = 0.0;
     }
-    let solution = solve(&built.problem, &Budget::default());
+    let solution = solve(&built.problem, &Effort::default());
     Sizing {
         cost_per_hour: built.problem.cost_per_hour(&solution.plan.replicas),
         shortfall_rate: solution.plan.shortfall.iter().sum(),

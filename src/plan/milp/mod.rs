@@ -1,0 +1,129 @@
+//! The whole problem as one mixed integer program, solved stage by stage.
+//!
+//! Shares of cells are continuous (never make the split integer: it only costs time), replicas are
+//! integer, and a pool with several latency levels opens one of them. Stages of the strict objective: the
+//! load that is not served, one stage for each priority, then cost. When everything can be served the first
+//! stages are skipped.
+
+mod model;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use good_lp::solvers::microlp::microlp;
+use microlp::{ResumeOptions, SolveOptions, SolveOutcome};
+
+use super::effort::Meter;
+use super::{Objective, Plan, Problem};
+use model::{Columns, Found};
+
+/// Answer of the exact solver.
+pub(super) struct Exact {
+    pub plan: Plan,
+    /// Proven lower bound on the objective, among the plans with this plan's shortfall.
+    pub bound: f64,
+    /// Whether every stage was searched to its end, so that the plan is the best there is.
+    pub proven: bool,
+}
+
+/// Relative gap at which a stage counts as solved.
+const GAP: f64 = 1e-6;
+/// Branch-and-bound nodes between two looks at the effort.
+const SLICE: u64 = 64;
+
+/// What one stage minimises.
+enum Goal {
+    /// Load of one priority that is not served, as a share of it.
+    Shortfall(i32),
+    /// Cost; with the price of what is not served where the objective is weighted.
+    Cost,
+}
+
+/// What is decided about the shortfall before the stage.
+enum Fixed {
+    /// Everything is served.
+    Served,
+    /// At most this rate in all cells of a priority.
+    Sums(Vec<(i32, f64)>),
+}
+
+/// Solve within the effort that is left; `start` is a plan to begin from. `None` when no plan was found or
+/// the solver failed.
+pub(super) fn exact(problem: &Problem, start: Option<&Plan>, meter: &mut Meter) -> Option<Exact> {
+    if matches!(problem.objective, Objective::Weighted(_)) {
+        return stage(problem, &Goal::Cost, &Fixed::Sums(vec![]), start, meter).map(|s| s.finish(problem, true));
+    }
+    if let Some(served) = stage(problem, &Goal::Cost, &Fixed::Served, start, meter) {
+        return Some(served.finish(problem, true));
+    }
+    let mut limits: Vec<(i32, f64)> = vec![];
+    let mut proven = true;
+    let zero = vec![0.0; problem.cells.len()];
+    for (priority, _) in problem.shortfall_by_priority(&zero) {
+        let found = stage(problem, &Goal::Shortfall(priority), &Fixed::Sums(limits.clone()), start, meter)?;
+        proven &= found.proven;
+        limits.push((priority, found.found.shortfall_of(problem, priority)));
+    }
+    stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem, proven))
+}
+
+struct Stage {
+    found: Found,
+    bound: f64,
+    proven: bool,
+}
+
+impl Stage {
+    fn finish(self, problem: &Problem, proven: bool) -> Exact {
+        Exact { plan: self.found.plan(problem), bound: self.bound, proven: proven && self.proven }
+    }
+}
+
+fn stage(problem: &Problem, goal: &Goal, fixed: &Fixed, start: Option<&Plan>, meter: &mut Meter) -> Option<Stage> {
+    let (vars, columns, objective) = Columns::new(problem, goal, fixed);
+    let mut model = vars.minimise(objective).using(microlp);
+    let rows = columns.add_rows(problem, goal, fixed, &mut model);
+    let mut options = SolveOptions::default();
+    options.mip_gap = GAP;
+    options.node_limit = Some(SLICE);
+    options.warm_start = start.and_then(|plan| columns.values_of(problem, fixed, plan));
+    let cost = iteration_cost(columns.count(), rows);
+    // A panic of the solver must not end the loop; the model is dropped with it.
+    let outcome = catch_unwind(AssertUnwindSafe(|| search(&model, options, cost, meter))).ok()??;
+    let stats = outcome.stats();
+    let values: Vec<f64> = outcome.solution()?.iter().map(|(_, v)| v).collect();
+    if !values.iter().all(|v| v.is_finite()) {
+        return None;
+    }
+    let gap = stats.gap.unwrap_or(f64::INFINITY);
+    let bound = stats.best_bound.unwrap_or(f64::NEG_INFINITY);
+    Some(Stage { found: columns.read(&values), bound: columns.true_bound(problem, bound), proven: gap <= GAP })
+}
+
+/// Search in slices, so that the effort is counted and the stop flag seen.
+fn search(
+    model: &good_lp::solvers::microlp::MicroLpProblem,
+    options: SolveOptions,
+    cost: u64,
+    meter: &mut Meter,
+) -> Option<SolveOutcome> {
+    let mut outcome = model.as_inner().solve_with(options).ok()?;
+    let mut counted = 0;
+    loop {
+        let iterations = outcome.stats().lp_iterations;
+        meter.spend((iterations - counted).max(1) * cost);
+        counted = iterations;
+        let limited = outcome.termination_reason() == microlp::TerminationReason::NodeLimit;
+        if !limited || meter.is_spent() {
+            return Some(outcome);
+        }
+        let mut more = ResumeOptions::default();
+        more.node_limit = Some(SLICE);
+        more.mip_gap = Some(GAP);
+        outcome = outcome.resume_with(more).ok()?;
+    }
+}
+
+/// Units of work of one pivot: it touches a sparse inverse of the rows and prices the columns.
+fn iteration_cost(columns: usize, rows: usize) -> u64 {
+    1 + ((columns + 4 * rows) / 100) as u64
+}
