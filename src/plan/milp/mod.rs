@@ -6,6 +6,7 @@
 //! stages are skipped.
 
 mod model;
+mod pick;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,6 +16,7 @@ use microlp::{ResumeOptions, SolveOptions, SolveOutcome};
 use super::effort::Meter;
 use super::{Objective, Plan, Problem};
 use model::{Columns, Found};
+pub(super) use pick::{Pick, pick};
 
 /// Answer of the exact solver.
 pub(super) struct Exact {
@@ -66,6 +68,29 @@ pub(super) fn exact(problem: &Problem, start: Option<&Plan>, meter: &mut Meter) 
     stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem, proven))
 }
 
+/// Slices of nodes that one model's exact answer may take.
+const BOUNDED_SLICES: u64 = 6;
+/// Relative gap at which one model's answer is good enough.
+const BOUNDED_GAP: f64 = 2e-3;
+
+/// One model at weighted prices: a plan and a bound, both as good as a few slices make them.
+pub(super) fn bounded(problem: &Problem, start: &Plan, meter: &mut Meter<'_>) -> Option<Exact> {
+    let search = Depth { gap: BOUNDED_GAP, slices: BOUNDED_SLICES };
+    let fixed = Fixed::Sums(vec![]);
+    stage_to(problem, &Goal::Cost, &fixed, Some(start), search, meter).map(|s| s.finish(problem, true))
+}
+
+/// How deep a stage is searched.
+#[derive(Clone, Copy)]
+struct Depth {
+    /// Relative gap at which it ends.
+    gap: f64,
+    /// Slices of nodes after which it ends.
+    slices: u64,
+}
+
+const FULL: Depth = Depth { gap: GAP, slices: u64::MAX };
+
 struct Stage {
     found: Found,
     bound: f64,
@@ -79,16 +104,27 @@ impl Stage {
 }
 
 fn stage(problem: &Problem, goal: &Goal, fixed: &Fixed, start: Option<&Plan>, meter: &mut Meter) -> Option<Stage> {
+    stage_to(problem, goal, fixed, start, FULL, meter)
+}
+
+fn stage_to(
+    problem: &Problem,
+    goal: &Goal,
+    fixed: &Fixed,
+    start: Option<&Plan>,
+    depth: Depth,
+    meter: &mut Meter,
+) -> Option<Stage> {
     let (vars, columns, objective) = Columns::new(problem, goal, fixed);
     let mut model = vars.minimise(objective).using(microlp);
     let rows = columns.add_rows(problem, goal, fixed, &mut model);
     let mut options = SolveOptions::default();
-    options.mip_gap = GAP;
+    options.mip_gap = depth.gap;
     options.node_limit = Some(SLICE);
     options.warm_start = start.and_then(|plan| columns.values_of(problem, fixed, plan));
     let cost = iteration_cost(columns.count(), rows);
     // A panic of the solver must not end the loop; the model is dropped with it.
-    let outcome = catch_unwind(AssertUnwindSafe(|| search(&model, options, cost, meter))).ok()??;
+    let outcome = catch_unwind(AssertUnwindSafe(|| search(&model, options, cost, depth, meter))).ok()??;
     let stats = outcome.stats();
     let values: Vec<f64> = outcome.solution()?.iter().map(|(_, v)| v).collect();
     if !values.iter().all(|v| v.is_finite()) {
@@ -104,21 +140,24 @@ fn search(
     model: &good_lp::solvers::microlp::MicroLpProblem,
     options: SolveOptions,
     cost: u64,
+    depth: Depth,
     meter: &mut Meter,
 ) -> Option<SolveOutcome> {
     let mut outcome = model.as_inner().solve_with(options).ok()?;
     let mut counted = 0;
+    let mut slices = 0;
     loop {
+        slices += 1;
         let iterations = outcome.stats().lp_iterations;
         meter.spend((iterations - counted).max(1) * cost);
         counted = iterations;
         let limited = outcome.termination_reason() == microlp::TerminationReason::NodeLimit;
-        if !limited || meter.is_spent() {
+        if !limited || slices >= depth.slices || meter.is_spent() {
             return Some(outcome);
         }
         let mut more = ResumeOptions::default();
         more.node_limit = Some(SLICE);
-        more.mip_gap = Some(GAP);
+        more.mip_gap = Some(depth.gap);
         outcome = outcome.resume_with(more).ok()?;
     }
 }
