@@ -253,8 +253,11 @@ impl Block {
             let running = option.running.min(option.max);
             let stop = own - prices.cost * option.stop_cost_per_hour;
             let start = own + prices.cost * option.start_cost_per_hour;
-            let whole: f64 = self.levels[pool].iter().flat_map(|l| &l.carries).map(|c| c.1).sum();
+            let paths = self.paths.iter().flat_map(|(_, s)| s).filter(|s| s.0 == pool).map(|s| s.2);
+            let whole: f64 = self.levels[pool].iter().flat_map(|l| &l.carries).map(|c| c.1).chain(paths).sum();
             if running > 0 {
+                // Where a stop costs more than it saves, all that run go on.
+                base += stop.min(0.0) * f64::from(running);
                 rows.push((pool, Some(most.len()), stop.max(0.0), None));
                 most.push(f64::from(running));
             }
@@ -266,7 +269,7 @@ impl Block {
             }
         }
         gub.begin(&most, self.rate.len());
-        let mut columns = vec![];
+        let (mut columns, mut both) = (vec![], vec![]);
         for (cell, price) in prices.cell.iter().enumerate() {
             gub.push(cell, *price, []);
             columns.push(None);
@@ -279,11 +282,30 @@ impl Block {
                 }
             }
         }
+        for (cell, stages) in &self.paths {
+            let rows_of = |(pool, level, _): (usize, usize, f64)| {
+                rows.iter().filter(move |r| r.0 == pool && r.3.is_none_or(|only| only == level))
+            };
+            for first in rows_of(stages[0]) {
+                for second in rows_of(stages[1]) {
+                    let loads = [stages[0].2, stages[1].2];
+                    let uses = [(first.1, loads[0]), (second.1, loads[1])];
+                    let price = loads[0] * first.2 + loads[1] * second.2;
+                    gub.push(*cell, price, uses.into_iter().filter_map(|(row, load)| row.map(|row| (row, load))));
+                    both.push((columns.len(), *stages));
+                    columns.push(None);
+                }
+            }
+        }
         let total = gub.solve() + base;
         let mut load: Vec<Vec<f64>> = self.levels.iter().map(|l| vec![0.0; l.len()]).collect();
         for (column, value) in gub.values() {
             if let Some((pool, level, whole)) = columns[column] {
                 load[pool][level] += whole * value;
+            } else if let Ok(place) = both.binary_search_by_key(&column, |b| b.0) {
+                for (pool, level, whole) in both[place].1 {
+                    load[pool][level] += whole * value;
+                }
             }
         }
         (total, load)

@@ -14,7 +14,7 @@ const LEAST_ROUND: f64 = 1e-4;
 /// Gap between the relaxation's prices and its master at which they are good enough to begin with.
 const RELAXED_GAP: f64 = 1e-3;
 /// Replicas of a model up to which the search also begins from its last plan, not from the relaxation only.
-const FEW_REPLICAS: u32 = 16;
+const FEW_REPLICAS: u32 = 30;
 
 impl Fleet {
     /// Prices of the limits when replicas may be fractions: where to begin, and a first bound.

@@ -39,19 +39,11 @@ pub(super) fn decompose(problem: &Problem, start: &Plan, memory: &mut Memory, me
     let mut best = Found { plan: start.clone(), bound: f64::NEG_INFINITY, refused: 0 };
     let goal = first_goal(problem);
     let (plan, bound) = stage(problem, &goal, start, memory, meter);
-    let unserved: f64 = goal
-        .cell
-        .iter()
-        .zip(&plan.shortfall)
-        .zip(&problem.cells)
-        .map(|((price, short), c)| if c.rate > 0.0 { price * short / c.rate } else { 0.0 })
-        .sum();
     best.offer(problem, plan);
     if matches!(problem.objective, Objective::Weighted(_)) {
         best.bound = bound;
         return best;
     }
-    best.bound = bound - unserved;
     let short: BTreeSet<Reverse<i32>> = problem
         .cells
         .iter()
@@ -67,6 +59,9 @@ pub(super) fn decompose(problem: &Problem, start: &Plan, memory: &mut Memory, me
         let (plan, _) = stage(problem, &goal, &best.plan, memory, meter);
         best.offer(problem, plan);
     }
+    // The bound is on cost and priced shortfall together: what is left for the cost of a plan with this one's.
+    let priced = goal.cell.iter().zip(&best.plan.shortfall).zip(&problem.cells);
+    best.bound = bound - priced.map(|((price, short), c)| if *short > 0.0 { price * short / c.rate } else { 0.0 }).sum::<f64>();
     best
 }
 

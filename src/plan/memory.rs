@@ -49,7 +49,7 @@ impl Memory {
         let limits = fleet.most.len();
         let mut gub = Gub::default();
         for member in &mut fleet.members {
-            let Some(plans) = self.plans.get(&member.block.pools[0].name) else { continue };
+            let Some(plans) = member.block.pools.first().and_then(|p| self.plans.get(&p.name)) else { continue };
             for plan in plans {
                 let runs = runs_of(member, plan);
                 if member.block.allows(&runs) {
@@ -72,7 +72,7 @@ impl Memory {
     pub(super) fn keep(&mut self, fleet: &Fleet) {
         self.prices = fleet.names.iter().cloned().zip(fleet.prices.iter().copied()).collect();
         self.plans.clear();
-        for member in &fleet.members {
+        for member in fleet.members.iter().filter(|m| !m.block.pools.is_empty()) {
             let price = |c: usize| member.columns[c].priced(&fleet.prices);
             let mut order: Vec<usize> = (0..member.columns.len()).collect();
             order.sort_by(|&a, &b| {

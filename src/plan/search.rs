@@ -26,11 +26,11 @@ struct Candidate {
 const LEAST_GAIN: f64 = 1e-9;
 
 /// Replicas up to which three pools are changed at once: with more of them small steps find the way.
-const FEW_REPLICAS: u32 = 16;
+const FEW_REPLICAS: u32 = 30;
 /// Changes after which any gain is taken.
 const FEW_TRIED: usize = 10;
 /// Changes tried at most before a step.
-const MOST_TRIED: usize = 200;
+const MOST_TRIED: usize = 80;
 
 pub(super) struct Search<'a> {
     block: &'a Block,

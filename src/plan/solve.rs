@@ -113,6 +113,9 @@ fn solve_part(problem: &Problem, memory: &mut Memory, meter: &mut Meter<'_>) -> 
     answer
 }
 
+/// Part of a priority's load within which two shortfalls are the same.
+const SAME_SHORTFALL: f64 = 1e-6;
+
 /// Cost of the fewest replicas allowed: a bound that always holds.
 fn least_cost(problem: &Problem) -> f64 {
     problem.pools.iter().map(|p| p.price_per_hour * f64::from(p.min)).sum()
@@ -124,10 +127,10 @@ pub(super) fn is_better(problem: &Problem, a: &Plan, b: &Plan) -> bool {
         return false;
     }
     if problem.objective == Objective::Strict {
-        let (sa, sb) = (problem.shortfall_by_priority(&a.shortfall), problem.shortfall_by_priority(&b.shortfall));
-        for ((_, a), (_, b)) in sa.iter().zip(&sb) {
-            let tolerance = 1e-6 * a.max(*b).max(1e-3);
-            if (a - b).abs() > tolerance {
+        let rates: Vec<f64> = problem.cells.iter().map(|c| c.rate).collect();
+        let of = |rates: &[f64]| problem.shortfall_by_priority(rates).into_iter().map(|p| p.1);
+        for ((a, b), rate) in of(&a.shortfall).zip(of(&b.shortfall)).zip(of(&rates)) {
+            if (a - b).abs() > SAME_SHORTFALL * rate {
                 return a < b;
             }
         }
@@ -195,5 +198,7 @@ fn checked(problem: &Problem, mut solution: Solution) -> Solution {
     solution
 }
 
+#[cfg(test)]
+mod brute;
 #[cfg(test)]
 mod tests;
