@@ -92,6 +92,7 @@ pub async fn run(args: PlanArgs) -> Result<Exit> {
         state: State::default(),
         store: None,
         journal: None,
+        is_timed: false,
     });
     let clock = SystemClock;
     if args.source.is_scrape() {

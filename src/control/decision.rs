@@ -236,4 +236,12 @@ pub struct SolveReport {
     pub gap: f64,
     /// Plans that the independent check refused and replaced.
     pub refused: u32,
+    /// Units that each plan might spend.
+    #[serde(default)]
+    pub effort_units: u64,
+    /// Units at which the plan with all pools, and the one with those that follow it, were told to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acting_stopped_at: Option<u64>,
 }

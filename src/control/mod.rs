@@ -8,18 +8,19 @@ mod daemon;
 mod decide;
 mod decision;
 mod journal;
+mod pace;
 mod published;
 mod state;
 mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use daemon::{Daemon, DaemonParts, PolicyReload};
-pub use decide::{GivenDemand, LiveMemory, Sizing, decide, problem_of, size};
+pub use decide::{GivenDemand, LiveMemory, Search, Sizing, decide, decide_within, problem_of, size};
 pub use decision::{
     AcceleratorUse, Binding, ClassDecision, Decision, Latency, LiveCorrection, ModelDecision, PoolDecision, Route,
     SolveReport,
 };
 pub use journal::{Entry, Journal, JournalLimits, read as read_journal};
 pub use published::{DaemonStatus, HistoryPoint, PolicyStatus, Published, Withheld};
-pub use state::{ModelMemory, STATE_VERSION, State};
+pub use state::{ModelMemory, PlannerMemory, STATE_VERSION, State};
 pub use store::StateStore;

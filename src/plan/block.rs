@@ -310,15 +310,4 @@ impl Block {
         }
         (total, load)
     }
-
-    /// The relaxation's replicas made whole, parts above `up` upwards.
-    pub(super) fn rounded(&self, load: &[Vec<f64>], up: f64) -> Vec<Run> {
-        let run = |(pool, option): (usize, &PoolOption)| {
-            let level = (0..load[pool].len()).max_by(|&a, &b| load[pool][a].total_cmp(&load[pool][b]).then(b.cmp(&a)));
-            let all: f64 = load[pool].iter().sum();
-            let n = (all - up + 1.0 - 1e-9).floor().clamp(f64::from(option.min), f64::from(option.max)) as u32;
-            Run { replicas: n, level: level.unwrap_or(0) }
-        };
-        self.pools.iter().enumerate().map(run).collect()
-    }
 }

@@ -6,12 +6,12 @@
 //! prices the limits, the models answer with better columns. At most as many models as there are limits are
 //! torn between columns, so the more models there are the closer the choice comes to the bound.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::block::{Block, Prices, Run};
 use super::gub::Gub;
 use super::parts::{Group, components, is_shareable, part_of};
-use super::{Flow, Plan, Problem};
+use super::{Flow, Objective, Plan, Problem};
 
 /// One model's replicas, what they cost and what they use of every limit.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub cost_share: f64,
     /// Price of each whole cell that is not served.
     pub cell: Vec<f64>,
+    /// The same where only the routing is left to find: one priority far above the next.
+    routing: Vec<f64>,
     pub columns: Vec<Column>,
     known: HashMap<Vec<Run>, usize>,
     /// The column that is in the plan.
@@ -139,6 +141,7 @@ impl Fleet {
                 uses: group.pools.iter().map(|&p| uses[p].clone()).collect(),
                 cost_share: goal.cost_share,
                 cell: group.cells.iter().map(|&c| goal.cell[c]).collect(),
+                routing: routing_prices(problem, &group, goal),
                 columns: vec![],
                 known: HashMap::new(),
                 chosen: 0,
@@ -180,7 +183,8 @@ impl Fleet {
         let mut gub = Gub::default();
         for member in &self.members {
             let runs = &member.columns[member.chosen].runs;
-            let (flows, short) = member.block.flows(&member.prices(&vec![0.0; self.most.len()]), runs, &mut gub);
+            let prices = Prices { cell: member.routing.clone(), ..member.prices(&vec![0.0; self.most.len()]) };
+            let (flows, short) = member.block.flows(&prices, runs, &mut gub);
             for (&pool, run) in member.group.pools.iter().zip(runs) {
                 plan.replicas[pool] = run.replicas;
             }
@@ -228,4 +232,25 @@ impl Fleet {
         let work = gub.pivots * gub.columns() as u64 / 200;
         Master { cost, prices: gub.prices().collect(), set_prices: gub.set_prices().to_vec(), values, work }
     }
+}
+
+/// Whole factor between the most and the least important priority of a model, as far as sums can tell them apart.
+const ALL_RANKS: f64 = 1e12;
+/// Factor between two priorities.
+const RANK: f64 = 1e4;
+
+/// Prices for the last routing: with the strict objective all load of one priority is worth the same, and more
+/// than all of the next.
+fn routing_prices(problem: &Problem, group: &Group, goal: &Goal) -> Vec<f64> {
+    if problem.objective != Objective::Strict {
+        return group.cells.iter().map(|&c| goal.cell[c]).collect();
+    }
+    let priorities: BTreeSet<i32> = group.cells.iter().map(|&c| problem.cells[c].priority).collect();
+    let steps = priorities.len().saturating_sub(1).max(1);
+    let factor = RANK.min(ALL_RANKS.powf(1.0 / steps as f64));
+    let price = |&c: &usize| {
+        let rank = priorities.range(..problem.cells[c].priority).count();
+        problem.cells[c].rate * factor.powi(rank as i32)
+    };
+    group.cells.iter().map(price).collect()
 }

@@ -26,8 +26,6 @@ pub(super) struct Gub {
     cost: Vec<f64>,
     start: Vec<usize>,
     uses: Vec<(usize, f64)>,
-    /// Columns that stay out.
-    barred: Vec<bool>,
     work: Work,
     pub(super) pivots: u64,
 }
@@ -64,7 +62,6 @@ impl Gub {
         self.set.clear();
         self.cost.clear();
         self.uses.clear();
-        self.barred.clear();
         self.start.clear();
         self.start.push(0);
         self.pivots = 0;
@@ -78,7 +75,6 @@ impl Gub {
         self.cost.push(cost);
         self.uses.extend(uses);
         self.start.push(self.uses.len());
-        self.barred.push(false);
         if self.key[set] == usize::MAX {
             self.key[set] = column;
         }
@@ -200,9 +196,6 @@ impl Gub {
         let mut best: Option<(f64, Basic)> = None;
         let price = &self.work.price;
         for column in 0..self.set.len() {
-            if self.barred[column] {
-                continue;
-            }
             let base = self.work.set_price[self.set[column]];
             let used: f64 = self.uses(column).iter().map(|&(row, amount)| price[row] * amount).sum();
             let reduced = self.cost[column] - base - used;

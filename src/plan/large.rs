@@ -61,7 +61,8 @@ pub(super) fn decompose(problem: &Problem, start: &Plan, memory: &mut Memory, me
     }
     // The bound is on cost and priced shortfall together: what is left for the cost of a plan with this one's.
     let priced = goal.cell.iter().zip(&best.plan.shortfall).zip(&problem.cells);
-    best.bound = bound - priced.map(|((price, short), c)| if *short > 0.0 { price * short / c.rate } else { 0.0 }).sum::<f64>();
+    best.bound =
+        bound - priced.map(|((price, short), c)| if *short > 0.0 { price * short / c.rate } else { 0.0 }).sum::<f64>();
     best
 }
 

@@ -35,8 +35,6 @@ const MOST_TRIED: usize = 80;
 pub(super) struct Search<'a> {
     block: &'a Block,
     prices: &'a Prices,
-    /// Pools that stay as they are.
-    barred: Vec<bool>,
     /// Where each cell was served last: where the next routing begins.
     hint: Vec<usize>,
     pub gub: &'a mut Gub,
@@ -48,7 +46,7 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(super) fn new(block: &'a Block, prices: &'a Prices, gub: &'a mut Gub) -> Self {
-        Self { block, prices, barred: vec![false; block.pools.len()], hint: vec![], gub, work: 0, seen: vec![] }
+        Self { block, prices, hint: vec![], gub, work: 0, seen: vec![] }
     }
 
     pub(super) fn price(&mut self, runs: &[Run]) -> f64 {
@@ -145,41 +143,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Descend, then close every open pool once and search without it, and once more with it.
-    pub(super) fn thorough(&mut self, start: Vec<Run>) -> Found {
-        let mut best = self.descend(start);
-        let mut pool = 0;
-        let mut since = 0;
-        let pools = self.block.pools.len();
-        while since < pools {
-            let run = best.runs[pool];
-            let min = self.block.pools[pool].min;
-            if run.replicas > min {
-                let mut runs = best.runs.clone();
-                runs[pool].replicas = min;
-                if self.block.allows(&runs) {
-                    self.barred[pool] = true;
-                    let without = self.descend(runs);
-                    self.barred[pool] = false;
-                    let with = self.descend(without.runs);
-                    if with.price < best.price - LEAST_GAIN * best.price.abs() {
-                        best = with;
-                        since = 0;
-                    }
-                }
-            }
-            pool = (pool + 1) % pools;
-            since += 1;
-        }
-        best
-    }
-
     fn candidates(&mut self, runs: &[Run], routed: &Routed) -> Vec<Candidate> {
         let block = self.block;
         let now: Vec<f64> = (0..runs.len()).map(|p| block.price_of(self.prices, p, runs[p])).collect();
         let mut gives: Vec<(f64, usize, Run)> = vec![];
         let mut takes: Vec<(f64, usize, Run)> = vec![];
-        for (pool, &run) in runs.iter().enumerate().filter(|(p, _)| !self.barred[*p]) {
+        for (pool, &run) in runs.iter().enumerate() {
             let option = &block.pools[pool];
             let mut fewer: Vec<u32> = vec![];
             if run.replicas > option.min {

@@ -100,9 +100,11 @@ fn solve_part(problem: &Problem, memory: &mut Memory, meter: &mut Meter<'_>) -> 
         answer.refused += found.refused;
     }
     if let Some(found) = exact(problem, Some(&answer.plan), meter) {
-        match verify(problem, &found.plan) {
-            Ok(()) if !is_better(problem, &answer.plan, &found.plan) => {
-                answer.plan = found.plan;
+        // Its replicas count; what it sends where is rounded, so that is computed anew.
+        let plan = routed(problem, &found.plan.replicas, &found.plan.tiers);
+        match verify(problem, &plan) {
+            Ok(()) if !is_better(problem, &answer.plan, &plan) => {
+                answer.plan = plan;
                 answer.solver = "milp";
                 answer.bound = answer.bound.max(found.bound);
             }
@@ -173,13 +175,15 @@ fn join(problem: &Problem, groups: &[Group], answers: Vec<Answer>, meter: &mut M
         gap: 0.0,
         refused,
         stopped: false,
+        stopped_at: None,
     };
     finished(solution, meter)
 }
 
 fn finished(solution: Solution, meter: &mut Meter<'_>) -> Solution {
     let gap = (solution.objective - solution.bound) / solution.objective.abs().max(1e-9);
-    Solution { gap: gap.max(0.0), work_units: meter.used(), stopped: meter.was_stopped(), ..solution }
+    let (work_units, stopped) = (meter.used(), meter.was_stopped());
+    Solution { gap: gap.max(0.0), work_units, stopped, stopped_at: meter.stopped_at(), ..solution }
 }
 
 /// The last word: a plan that does not add up is replaced by the greedy one, and that by the fewest
@@ -200,5 +204,7 @@ fn checked(problem: &Problem, mut solution: Solution) -> Solution {
 
 #[cfg(test)]
 mod brute;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

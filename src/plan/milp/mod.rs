@@ -23,8 +23,6 @@ pub(super) struct Exact {
     pub plan: Plan,
     /// Proven lower bound on the objective, among the plans with this plan's shortfall.
     pub bound: f64,
-    /// Whether every stage was searched to its end, so that the plan is the best there is.
-    pub proven: bool,
 }
 
 /// Relative gap at which a stage counts as solved.
@@ -52,20 +50,18 @@ enum Fixed {
 /// the solver failed.
 pub(super) fn exact(problem: &Problem, start: Option<&Plan>, meter: &mut Meter) -> Option<Exact> {
     if matches!(problem.objective, Objective::Weighted(_)) {
-        return stage(problem, &Goal::Cost, &Fixed::Sums(vec![]), start, meter).map(|s| s.finish(problem, true));
+        return stage(problem, &Goal::Cost, &Fixed::Sums(vec![]), start, meter).map(|s| s.finish(problem));
     }
     if let Some(served) = stage(problem, &Goal::Cost, &Fixed::Served, start, meter) {
-        return Some(served.finish(problem, true));
+        return Some(served.finish(problem));
     }
     let mut limits: Vec<(i32, f64)> = vec![];
-    let mut proven = true;
     let zero = vec![0.0; problem.cells.len()];
     for (priority, _) in problem.shortfall_by_priority(&zero) {
         let found = stage(problem, &Goal::Shortfall(priority), &Fixed::Sums(limits.clone()), start, meter)?;
-        proven &= found.proven;
         limits.push((priority, found.found.shortfall_of(problem, priority)));
     }
-    stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem, proven))
+    stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem))
 }
 
 /// Slices of nodes that one model's exact answer may take.
@@ -77,7 +73,7 @@ const BOUNDED_GAP: f64 = 2e-3;
 pub(super) fn bounded(problem: &Problem, start: &Plan, meter: &mut Meter<'_>) -> Option<Exact> {
     let search = Depth { gap: BOUNDED_GAP, slices: BOUNDED_SLICES };
     let fixed = Fixed::Sums(vec![]);
-    stage_to(problem, &Goal::Cost, &fixed, Some(start), search, meter).map(|s| s.finish(problem, true))
+    stage_to(problem, &Goal::Cost, &fixed, Some(start), search, meter).map(|s| s.finish(problem))
 }
 
 /// How deep a stage is searched.
@@ -94,12 +90,11 @@ const FULL: Depth = Depth { gap: GAP, slices: u64::MAX };
 struct Stage {
     found: Found,
     bound: f64,
-    proven: bool,
 }
 
 impl Stage {
-    fn finish(self, problem: &Problem, proven: bool) -> Exact {
-        Exact { plan: self.found.plan(problem), bound: self.bound, proven: proven && self.proven }
+    fn finish(self, problem: &Problem) -> Exact {
+        Exact { plan: self.found.plan(problem), bound: self.bound }
     }
 }
 
@@ -130,9 +125,8 @@ fn stage_to(
     if !values.iter().all(|v| v.is_finite()) {
         return None;
     }
-    let gap = stats.gap.unwrap_or(f64::INFINITY);
     let bound = stats.best_bound.unwrap_or(f64::NEG_INFINITY);
-    Some(Stage { found: columns.read(&values), bound: columns.true_bound(problem, bound), proven: gap <= GAP })
+    Some(Stage { found: columns.read(&values), bound: columns.true_bound(problem, bound) })
 }
 
 /// Search in slices, so that the effort is counted and the stop flag seen.

@@ -2,7 +2,8 @@
 
 use good_lp::solvers::microlp::microlp;
 use good_lp::{Expression, ProblemVariables, Solution as _, SolverModel, Variable, constraint, variable};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::plan::samples::{cell, fleet, pool, serve};
@@ -10,7 +11,8 @@ use crate::plan::{Serve, Stage};
 
 /// Unserved load by priority (and its price, for a weighted objective) of the best routing over these replicas.
 fn best_routing(problem: &Problem, replicas: &[u32], tiers: &[usize]) -> Vec<f64> {
-    let priorities: Vec<i32> = problem.shortfall_by_priority(&vec![0.0; problem.cells.len()]).iter().map(|p| p.0).collect();
+    let priorities: Vec<i32> =
+        problem.shortfall_by_priority(&vec![0.0; problem.cells.len()]).iter().map(|p| p.0).collect();
     let open = |s: Stage| tiers[s.pool] == s.tier && replicas[s.pool] > 0;
     let usable: Vec<&Serve> = problem.serves.iter().filter(|s| s.stages().all(open)).collect();
     let stages = if problem.objective == Objective::Strict { priorities.len() } else { 1 };
@@ -18,8 +20,7 @@ fn best_routing(problem: &Problem, replicas: &[u32], tiers: &[usize]) -> Vec<f64
     for stage in 0..stages {
         let mut vars = ProblemVariables::new();
         let flows: Vec<Variable> = usable.iter().map(|_| vars.add(variable().min(0.0))).collect();
-        let short: Vec<Variable> =
-            problem.cells.iter().map(|c| vars.add(variable().min(0.0).max(c.rate))).collect();
+        let short: Vec<Variable> = problem.cells.iter().map(|c| vars.add(variable().min(0.0).max(c.rate))).collect();
         let sum_of = |priority: i32| -> Expression {
             problem.cells.iter().zip(&short).filter(|(c, _)| c.priority == priority).map(|(_, s)| *s).sum()
         };
@@ -98,7 +99,8 @@ fn brute_force(problem: &Problem) -> Option<(Vec<f64>, f64)> {
     best
 }
 
-fn lower(problem: &Problem, a: &(Vec<f64>, f64), b: &(Vec<f64>, f64)) -> bool {
+/// Whether the first is better by more than rounding.
+pub(super) fn lower(problem: &Problem, a: &(Vec<f64>, f64), b: &(Vec<f64>, f64)) -> bool {
     let rates: Vec<f64> = problem.cells.iter().map(|c| c.rate).collect();
     for ((x, y), (_, rate)) in a.0.iter().zip(&b.0).zip(problem.shortfall_by_priority(&rates)) {
         if (x - y).abs() > 1e-6 * rate {
@@ -108,8 +110,9 @@ fn lower(problem: &Problem, a: &(Vec<f64>, f64), b: &(Vec<f64>, f64)) -> bool {
     a.1 < b.1 - 1e-9
 }
 
-fn tiny(seed: u64) -> Problem {
-    let mut r = StdRng::seed_from_u64(seed);
+/// A fleet of at most three pools and cells with everything that a problem may have.
+pub(super) fn tiny(seed: u64) -> Problem {
+    let mut r = ChaCha8Rng::seed_from_u64(seed);
     let pools = r.random_range(1..4);
     let cells = r.random_range(1..4);
     let types = r.random_range(1..3);
@@ -129,7 +132,13 @@ fn tiny(seed: u64) -> Problem {
         })
         .collect();
     let cells_made = (0..cells)
-        .map(|c| cell(&format!("c{c}"), r.random_range(0..3) * 10, if r.random_bool(0.1) { 0.0 } else { r.random_range(0.1..12.0) }))
+        .map(|c| {
+            cell(
+                &format!("c{c}"),
+                r.random_range(0..3) * 10,
+                if r.random_bool(0.1) { 0.0 } else { r.random_range(0.1..12.0) },
+            )
+        })
         .collect();
     let mut serves = vec![];
     for c in 0..cells {
@@ -150,7 +159,12 @@ fn tiny(seed: u64) -> Problem {
     if r.random_bool(0.3) {
         let uses = problem.pools.iter().enumerate().map(|(p, o)| (p, o.price_per_hour)).collect();
         let most = r.random_range(3.0..15.0);
-        problem.limits.push(crate::plan::Limit { name: "budget".into(), kind: crate::plan::LimitKind::Budget, most, uses });
+        problem.limits.push(crate::plan::Limit {
+            name: "budget".into(),
+            kind: crate::plan::LimitKind::Budget,
+            most,
+            uses,
+        });
     }
     if r.random_bool(0.4) {
         let penalties = problem.cells.iter().map(|_| r.random_range(0.05..6.0)).collect();
@@ -159,7 +173,7 @@ fn tiny(seed: u64) -> Problem {
     problem
 }
 
-fn found(problem: &Problem, plan: &Plan) -> (Vec<f64>, f64) {
+pub(super) fn found(problem: &Problem, plan: &Plan) -> (Vec<f64>, f64) {
     let short = problem.shortfall_by_priority(&plan.shortfall).into_iter().map(|p| p.1).collect();
     match problem.objective {
         Objective::Strict => (short, problem.objective(plan)),
@@ -176,8 +190,11 @@ fn every_tiny_fleet_equals_brute_force() {
         assert_eq!(verify(&problem, &s.plan), Ok(()), "seed {seed}");
         let got = found(&problem, &s.plan);
         let near = (got.1 - best.1).abs() <= 2e-6 * best.1.abs().max(1.0);
-        assert!(!lower(&problem, &best, &got) && (near || lower(&problem, &got, &best)), "seed {seed}: {got:?} against {best:?}, {s:?}");
-        assert!(s.bound <= best.1 + 1e-5 * best.1.abs().max(1.0) , "seed {seed}: bound {} above {best:?}", s.bound);
+        assert!(
+            !lower(&problem, &best, &got) && (near || lower(&problem, &got, &best)),
+            "seed {seed}: {got:?} against {best:?}, {s:?}"
+        );
+        assert!(s.bound <= best.1 + 1e-5 * best.1.abs().max(1.0), "seed {seed}: bound {} above {best:?}", s.bound);
     }
 }
 
