@@ -201,6 +201,15 @@ pub struct Pool {
     pub max_model_len: Option<u32>,
 }
 
+impl Policy {
+    /// Accelerators of a type that can be had: its stock, or less where its own quota or reservation is smaller.
+    pub fn can_be_had(&self, accelerator: usize) -> u32 {
+        let counts = |l: &&FleetLimit| matches!(l.scope, LimitScope::Quota | LimitScope::Reservation);
+        let own = self.limits.iter().filter(counts).filter(|l| l.uses == [(accelerator, 1.0)]);
+        own.map(|l| l.most as u32).fold(self.accelerators[accelerator].stock, u32::min)
+    }
+}
+
 impl Model {
     /// `namespace/name`.
     pub fn id(&self) -> String {

@@ -177,9 +177,14 @@ mod tests {
         for wrong in ["", "8", "8:5", "25:00", "24:01", "08:60", "+8:00", "08:00:00", "a:00", "-1:00"] {
             assert_eq!(minute_of_day(wrong), None, "{wrong}");
         }
-        for (zone, right) in
-            [("UTC", true), ("+05:45", true), ("-24:00", false), ("Europe/Berlim", false), ("02:00", false), ("", false)]
-        {
+        for (zone, right) in [
+            ("UTC", true),
+            ("+05:45", true),
+            ("-24:00", false),
+            ("Europe/Berlim", false),
+            ("02:00", false),
+            ("", false),
+        ] {
             assert_eq!(zone.parse::<Zone>().is_ok(), right, "{zone}");
         }
     }

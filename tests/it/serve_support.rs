@@ -115,6 +115,7 @@ pub fn decision() -> Decision {
             }],
         }],
         accelerators: vec![AcceleratorUse { accelerator: "H100".into(), stock: 160, in_use: 84, planned: 112 }],
+        limits: vec![],
         solve: SolveReport { solver: "milp".into(), work_units: 1234, gap: 0.0, refused: 0 },
         current_cost_per_hour: 252.0,
         planned_cost_per_hour: 396.0,

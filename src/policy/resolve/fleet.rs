@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::floors;
+use super::limits::{self, LimitDraft};
 use crate::perf::{DataSheet, Generation, data_sheet, known_accelerators};
 use crate::policy::document::{Place, Placed, Report};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain, is_label_value};
 use crate::policy::problem::{did_you_mean, listed};
-use super::floors;
-use super::limits::{self, LimitDraft};
 use crate::policy::resolved::{Accelerator, Planner, Promise, SloClass};
 use crate::policy::schedule::Schedule;
 use crate::policy::schema::{AcceleratorSpec, ClassSpec, FleetDocument, PlannerSpec};

@@ -33,7 +33,11 @@ impl LimitDraft {
     /// Replicas that the limit has room for when nothing else runs.
     pub fn fitting(&self, accelerator: usize, accelerators_per_replica: u32) -> u32 {
         let each = self.limit.amount(accelerator) * f64::from(accelerators_per_replica.max(1));
-        if each > 0.0 { (self.limit.most / each * (1.0 + ROUNDING)).floor().min(f64::from(u32::MAX)) as u32 } else { u32::MAX }
+        if each > 0.0 {
+            (self.limit.most / each * (1.0 + ROUNDING)).floor().min(f64::from(u32::MAX)) as u32
+        } else {
+            u32::MAX
+        }
     }
 
     /// `5 x h100`, `12.5 USD/h`, `5.6 kW`.
@@ -107,7 +111,11 @@ struct Scopes<'s> {
 impl Scopes<'_> {
     fn draft(&self, name: &str, scope: LimitScope, most: f64, path: String, uses: Vec<(usize, f64)>) -> LimitDraft {
         let names: Vec<&str> = uses.iter().map(|(a, _)| self.accelerators[*a].0.as_str()).collect();
-        LimitDraft { limit: FleetLimit { name: name.to_owned(), scope, most, uses }, path, accelerators: names.join(" or ") }
+        LimitDraft {
+            limit: FleetLimit { name: name.to_owned(), scope, most, uses },
+            path,
+            accelerators: names.join(" or "),
+        }
     }
 
     fn counted(&self, name: &str, scope: LimitScope, most: u32, path: String, of: &[usize]) -> LimitDraft {

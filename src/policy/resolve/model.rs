@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{architecture, floors};
 use super::fleet::{Fleet, unique};
 use super::pool::{self, PoolDraft};
+use super::{architecture, floors};
 use crate::perf::Architecture;
 use crate::policy::document::{Place, Placed, Report, Texts};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
