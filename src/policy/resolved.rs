@@ -98,7 +98,9 @@ impl FleetLimit {
     /// An amount of it with its unit, e.g. `12 h100`, `4.5 USD/h`, `5.6 kW`.
     pub fn words(&self, amount: f64, policy: &Policy) -> String {
         let names: Vec<&str> = self.uses.iter().map(|(a, _)| policy.accelerators[*a].name.as_str()).collect();
-        self.scope.amount(amount, &names.join(" or "), &policy.currency)
+        // A list of many names is longer than what is said about them.
+        let accelerators = if names.len() > 2 { "accelerators".to_owned() } else { names.join(" or ") };
+        self.scope.amount(amount, &accelerators, &policy.currency)
     }
 }
 

@@ -148,14 +148,21 @@ fn scopes_of_one_type_hold_together_and_the_least_is_what_can_be_had() {
 /// What is kept for safety uses the budget too: growth elsewhere has to wait for it, and says so.
 #[test]
 fn growth_waits_where_what_is_kept_uses_up_a_limit() {
-    let policy = policy("  budgetPerHour: 9\n", "");
     let now = at("12:00:00");
-    let (_, state) = settled(&policy, 500.0, now);
-    // Of the cheap pool nothing is known any more: its number is kept.
-    let mut lost = seen([3, 0], 500.0, 0.0, now + 15.0);
-    lost.pools[1] = PoolObservation::default();
-    let (decision, _) = decide(&policy, &lost, state, now + 15.0);
-    assert!(decision.limits[0].planned <= 9.0 + 1e-9, "{:?}", decision.limits);
+    let dear = format!("{FLEET}{MODEL}").replace("pricePerHour: 1.0", "pricePerHour: 9.0");
+    let (before, state) = settled(&from_text("test.yaml", &dear).unwrap(), 60.0, now);
+    let kept = by_name(&before)["llama-h100"].desired.unwrap();
+    assert!(kept >= 2 && by_name(&before)["llama-spot"].desired == Some(0), "{:?}", by_name(&before));
+
+    // Spot capacity is cheap now, but the budget has room for one of them beside what is not yet given up.
+    let budget = 3.0 * f64::from(kept) + 1.5;
+    let cheap = policy(&format!("  budgetPerHour: {budget}\n"), "");
+    let (decision, _) = decide(&cheap, &seen([kept, 0], 60.0, 0.0, now + 15.0), state, now + 15.0);
+    let said = by_name(&decision);
+    assert!(said["llama-spot"].planned > Some(1), "{said:?}");
+    assert_eq!((said["llama-h100"].desired, said["llama-spot"].desired), (Some(kept), Some(1)));
+    assert_eq!(said["llama-spot"].binding, Binding::Budget);
+    assert!(said["llama-spot"].reason.contains("growth waits"), "{}", said["llama-spot"].reason);
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl LimitDraft {
 
     /// `5 x h100`, `12.5 USD/h`, `5.6 kW`.
     pub fn amount(&self, amount: f64, currency: &str) -> String {
-        self.limit.scope.amount(amount, &format!("x {}", self.accelerators), currency)
+        self.limit.scope.amount(amount, &self.accelerators, currency)
     }
 
     /// `the stock is 4`.
@@ -56,7 +56,7 @@ impl LimitDraft {
     /// What would help.
     pub fn more(&self) -> String {
         match self.limit.scope {
-            LimitScope::Stock => format!("a larger stock of {}", self.accelerators),
+            LimitScope::Stock => format!("a larger stock of {}", self.limit.name),
             _ => format!("a higher limit `{}`", self.limit.name),
         }
     }
@@ -111,11 +111,10 @@ struct Scopes<'s> {
 impl Scopes<'_> {
     fn draft(&self, name: &str, scope: LimitScope, most: f64, path: String, uses: Vec<(usize, f64)>) -> LimitDraft {
         let names: Vec<&str> = uses.iter().map(|(a, _)| self.accelerators[*a].0.as_str()).collect();
-        LimitDraft {
-            limit: FleetLimit { name: name.to_owned(), scope, most, uses },
-            path,
-            accelerators: names.join(" or "),
-        }
+        // A list of many names is longer than what is said about them.
+        let accelerators =
+            if names.len() > 2 { "accelerators".to_owned() } else { format!("x {}", names.join(" or ")) };
+        LimitDraft { limit: FleetLimit { name: name.to_owned(), scope, most, uses }, path, accelerators }
     }
 
     fn counted(&self, name: &str, scope: LimitScope, most: u32, path: String, of: &[usize]) -> LimitDraft {
@@ -242,6 +241,9 @@ pub fn floors_fit(fleet: &Fleet, models: &[ModelDraft], report: &mut Report) {
                 _ => draft.amount(draft.limit.most, &fleet.currency),
             };
             let whose = match time {
+                None if models.iter().any(|m| m.floors.iter().any(|f| f.schedule.is_none())) => {
+                    "the pools' `min` and the floors, which need".to_owned()
+                }
                 None => "the pools' `min`, which needs".to_owned(),
                 Some(s) => format!("the floors during `{}`, which need", fleet.schedules[s].0),
             };
