@@ -28,6 +28,7 @@ pub fn published(pools: usize, round: usize) -> Published {
         classes: vec![],
         models: vec![],
         accelerators: vec![],
+        limits: vec![],
         solve: SolveReport { solver: "milp".into(), work_units: 0, gap: 0.0, refused: 0 },
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,

@@ -85,9 +85,9 @@ mod tests {
         let mut rates = vec![0.0; 60];
         rates[10] = 30.0;
         let (memory, now) = minutes(&rates);
-        // All of it is 50 minutes old: five minutes are left, which the start of a replica takes.
+        // All of it is 50 minutes old: of the ten minutes left, the start of a replica takes five.
         let rate = due_rate(&memory, now, 1800.0, PATIENCE).unwrap();
-        assert!((rate - 30.0).abs() < 1e-9, "{rate}");
+        assert!((rate - 6.0).abs() < 1e-9, "{rate}");
         rates[10] = 0.0;
         rates[59] = 30.0;
         let (memory, now) = minutes(&rates);
