@@ -213,3 +213,79 @@ fn over(least: &str, most: &str) -> String {
          the limit or lower the floors"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::learn::PoolKnown;
+    use super::*;
+    use crate::policy::from_text;
+
+    const POLICY: &str = "
+apiVersion: poolwright.dev/v1alpha1
+kind: Fleet
+metadata: {name: f}
+spec:
+  accelerators:
+    - {name: h100, type: H100, pricePerHour: 3, stock: 16}
+    - {name: spot, type: H100, pricePerHour: 1, stock: 16}
+  limits: [{name: account, accelerators: [h100, spot], most: 14}]
+  budgetPerHour: 30
+  classes:
+    - {name: chat, priority: 9, percentile: 99, ttft: 2s, itl: 80ms}
+    - {name: batch, deadline: 1h}
+---
+apiVersion: poolwright.dev/v1alpha1
+kind: ServedModel
+metadata: {name: a, namespace: n}
+spec:
+  model: meta-llama/Llama-3.1-8B-Instruct
+  classes: [{name: batch}]
+  pools: [{name: a-h100, accelerator: h100}, {name: a-spot, accelerator: spot, acceleratorsPerReplica: 2}]
+---
+apiVersion: poolwright.dev/v1alpha1
+kind: ServedModel
+metadata: {name: z, namespace: n}
+spec:
+  model: Qwen/Qwen2.5-7B-Instruct
+  classes: [{name: chat}]
+  pools: [{name: z-h100, accelerator: h100}, {name: z-spot, accelerator: spot}]
+";
+
+    /// What is said of the pools when `current` replicas run, and the limit that cut each.
+    fn fitted(current: [u32; 4], wanted: [u32; 4]) -> (Vec<u32>, Vec<f64>, Vec<Option<usize>>) {
+        let policy = from_text("p.yaml", POLICY).unwrap();
+        let pools = current.map(|n| PoolKnown { current: Some(n), ..PoolKnown::empty() }).into();
+        let known = Known { pools, models: vec![], findings: vec![] };
+        let problem = Problem { limits: rows(&policy, &known), ..Problem::default() };
+        let mut verdicts = wanted.map(|n| Verdict { replicas: Some(n), rule: Rule::Plan });
+        let (free, cut) = fit(&policy, &problem, &known, &State::default(), &mut verdicts);
+        (verdicts.iter().filter_map(|v| v.replicas).collect(), free, cut)
+    }
+
+    #[test]
+    fn the_least_important_growth_is_cut_first_and_by_name() {
+        let (said, free, cut) = fitted([2, 0, 2, 0], [6, 0, 6, 0]);
+        assert_eq!((said, cut), (vec![4, 0, 6, 0], vec![Some(3), None, None, None]), "the budget is row 3");
+        assert_eq!(free, [6.0, 16.0, 4.0, 0.0]);
+        let (said, _, cut) = fitted([0, 0, 0, 0], [0, 5, 0, 8]);
+        assert_eq!((said, cut), (vec![0, 3, 0, 8], vec![None, Some(2), None, None]), "the account is row 2");
+    }
+
+    proptest! {
+        /// Nothing that runs is stopped, and whatever still grows fits every limit.
+        #[test]
+        fn growth_fits_every_limit(current in prop::array::uniform4(0u32..9), more in prop::array::uniform4(0u32..12)) {
+            let wanted: [u32; 4] = std::array::from_fn(|p| current[p] + more[p]);
+            let (said, free, cut) = fitted(current, wanted);
+            let uses = [vec![0, 2, 3], vec![1, 2, 3], vec![0, 2, 3], vec![1, 2, 3]];
+            for p in 0..4 {
+                prop_assert!(said[p] >= current[p] && said[p] <= wanted[p]);
+                prop_assert_eq!(said[p] < wanted[p], cut[p].is_some());
+                let fits = uses[p].iter().all(|&l: &usize| free[l] >= 0.0);
+                prop_assert!(said[p] == current[p] || fits, "{:?} of {:?}: {:?}", said, wanted, free);
+            }
+        }
+    }
+}
