@@ -3,6 +3,9 @@
 //! Starts from the master's values, made whole, and from what is chosen; then exchanges the columns of one and
 //! of two models as long as something is gained. While searching, a limit may be overstepped at a price.
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::effort::Meter;
 use super::fleet::{Fleet, Master, Member};
 use super::milp::{Pick, pick};
@@ -121,8 +124,24 @@ impl<'a> Choice<'a> {
 }
 
 impl Fleet {
-    /// Choose one column for each model under the limits, never a worse choice than the present one.
-    pub(super) fn choose(&mut self, meter: &mut Meter<'_>) {
+    /// The master's values made whole: the largest of each model, and from the second sweep on one drawn by its
+    /// share.
+    fn rounded(&self, master: &Master, sweep: usize) -> Vec<usize> {
+        let mut rng = ChaCha8Rng::seed_from_u64(sweep as u64);
+        let mut chosen: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
+        let mut best = vec![0.0; chosen.len()];
+        for &(m, c, share) in &master.values {
+            let weight = if sweep == 0 { share } else { share * rng.random::<f64>() };
+            if weight > best[m] {
+                (chosen[m], best[m]) = (c, weight);
+            }
+        }
+        chosen
+    }
+
+    /// Choose one column for each model under the limits, never a worse choice than the present one. A further
+    /// `sweep` begins from another rounding of the master.
+    pub(super) fn choose(&mut self, sweep: usize, meter: &mut Meter<'_>) {
         let master = self.master();
         meter.spend(master.work);
         let before = self.cost();
@@ -134,13 +153,7 @@ impl Fleet {
             let amounts = master.prices.iter().zip(&most);
             amounts.map(|(p, most)| scale * (p + 0.1 * usual / most.max(1.0))).collect()
         };
-        let mut rounded: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
-        let mut share = vec![0.0; rounded.len()];
-        for &(m, c, value) in &master.values {
-            if value > share[m] {
-                (rounded[m], share[m]) = (c, value);
-            }
-        }
+        let rounded = self.rounded(&master, sweep);
         let present: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
         let mut best = (before, present.clone());
         for start in [rounded, present] {

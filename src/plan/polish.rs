@@ -14,6 +14,10 @@ use super::search::Search;
 const MOVES: [f64; 4] = [0.5, 0.8, 1.25, 2.0];
 /// Sweeps without gain after which the search ends.
 const PATIENCE: usize = 4;
+/// The same while the gap is wide.
+const MOST_PATIENCE: usize = 16;
+/// A wide gap, relative.
+const WIDE_GAP: f64 = 5e-3;
 /// Gain of a sweep that counts, relative.
 const LEAST_GAIN: f64 = 1e-5;
 /// Nodes of the exact choice after the first sweep without gain; twice as many after each further one.
@@ -26,7 +30,7 @@ impl Fleet {
         let mut routes = Gub::default();
         let mut idle = 0;
         let mut sweep = 0;
-        while idle < PATIENCE && !meter.is_spent() {
+        while idle < self.patience() && !meter.is_spent() {
             let before = self.cost();
             self.refit_all(meter);
             for m in 0..self.members.len() {
@@ -35,13 +39,19 @@ impl Fleet {
                     break;
                 }
             }
-            self.choose(meter);
+            self.choose(sweep, meter);
             if self.cost() >= before * (1.0 - LEAST_GAIN) && !meter.is_spent() {
-                self.choose_exactly(NODES << idle, meter);
+                self.choose_exactly(NODES << idle.min(4), meter);
             }
             idle = if self.cost() < before * (1.0 - LEAST_GAIN) { 0 } else { idle + 1 };
             sweep += 1;
         }
+    }
+
+    /// Sweeps without gain that are waited for: more while the bound says that there is something to gain.
+    fn patience(&self) -> usize {
+        let gap = (self.cost() - self.bound) / self.cost().abs().max(f64::MIN_POSITIVE);
+        if gap > WIDE_GAP { MOST_PATIENCE } else { PATIENCE }
     }
 
     /// Every model anew in what the others leave of the limits.
