@@ -156,8 +156,14 @@ impl Fleet {
         let rounded = self.rounded(&master, sweep);
         let present: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
         let mut best = (before, present.clone());
-        for start in [rounded, present] {
-            let mut choice = Choice::new(self, start, over(OVER), candidates.clone());
+        for (start, is_whole) in [(rounded.clone(), false), (rounded, true), (present, true)] {
+            self.take(&start);
+            // Either the models are fitted into the limits first, or the columns are exchanged first.
+            if !is_whole && !self.repair(meter) {
+                continue;
+            }
+            let chosen = self.members.iter().map(|m| m.chosen).collect();
+            let mut choice = Choice::new(self, chosen, over(OVER), candidates.clone());
             choice.improve();
             if !choice.fits() {
                 choice.over = over(100.0 * OVER);
@@ -165,14 +171,16 @@ impl Fleet {
             }
             meter.spend(choice.work);
             let (fits, found) = (choice.fits(), choice.chosen);
-            for (member, c) in self.members.iter_mut().zip(found) {
-                member.chosen = c;
-            }
+            self.take(&found);
             if (fits || self.repair(meter)) && self.cost() < best.0 {
                 best = (self.cost(), self.members.iter().map(|m| m.chosen).collect());
             }
         }
-        for (member, c) in self.members.iter_mut().zip(best.1) {
+        self.take(&best.1);
+    }
+
+    fn take(&mut self, chosen: &[usize]) {
+        for (member, &c) in self.members.iter_mut().zip(chosen) {
             member.chosen = c;
         }
     }
