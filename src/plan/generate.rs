@@ -59,7 +59,7 @@ impl Fleet {
     }
 
     /// Column generation: price, answer, until nobody has a better answer.
-    pub(super) fn generate(&mut self, rounds: usize, meter: &mut Meter<'_>) {
+    pub(super) fn generate(&mut self, rounds: usize, is_warm: bool, meter: &mut Meter<'_>) {
         let limits = self.most.len();
         for round in 0..rounds {
             let Master { cost, prices, work, .. } = self.master();
@@ -70,7 +70,9 @@ impl Fleet {
             self.prices = asked;
             let mut improved = 0.0;
             for batch in batches(self.members.len()) {
-                let answers = self.answers(batch.clone(), |member, gub| answer(member, &self.prices, round, gub));
+                let answers = self.answers(batch.clone(), |member, gub| {
+                    answer(member, &self.prices, Way { round, is_quick: is_warm && round == 0 }, gub)
+                });
                 for (m, (found, seen, before, work)) in batch.zip(answers) {
                     meter.spend(work);
                     let member = &mut self.members[m];
@@ -87,7 +89,8 @@ impl Fleet {
                     return;
                 }
             }
-            if improved < LEAST_ROUND * cost.abs() {
+            // The first round asks at the old prices: that nothing is gained there says nothing.
+            if round > 0 && improved < LEAST_ROUND * cost.abs() {
                 break;
             }
         }
@@ -165,10 +168,21 @@ const NEIGHBOURS: usize = 4;
 /// How much dearer than the answer they may be, relative.
 const NEAR: f64 = 0.01;
 
+/// How a model is asked.
+#[derive(Clone, Copy)]
+struct Way {
+    round: usize,
+    /// From its last plan only: there is one, and little changed.
+    is_quick: bool,
+}
+
+/// Changes tried before a step when a model is asked quickly.
+const QUICK_TRIED: usize = 24;
+
 type Answer = (Found, Vec<Vec<Run>>, f64, u64);
 
 /// The best plan of one model at these prices, its neighbours, the best price known before, and the work.
-fn answer(member: &Member, prices: &[f64], round: usize, gub: &mut Gub) -> Answer {
+fn answer(member: &Member, prices: &[f64], way: Way, gub: &mut Gub) -> Answer {
     let asked = member.prices(prices);
     let price = |c: usize| member.columns[c].priced(prices);
     let best = (0..member.columns.len()).min_by(|&a, &b| price(a).total_cmp(&price(b)).then(a.cmp(&b)));
@@ -178,8 +192,10 @@ fn answer(member: &Member, prices: &[f64], round: usize, gub: &mut Gub) -> Answe
     let mut found = Found { runs: member.columns[best].runs.clone(), price: before };
     let mut seen = vec![];
     let few = member.columns[best].runs.iter().map(|r| r.replicas).sum::<u32>() <= FEW_REPLICAS;
-    let mut from_best = round > 0;
-    if !few || round % DIVE_EVERY == 0 {
+    let mut from_best = way.round > 0;
+    if way.is_quick {
+        search.most_tried = QUICK_TRIED;
+    } else if !few || way.round % DIVE_EVERY == 0 {
         let dived = search.dive();
         let dived_price = search.price(&dived);
         if member.block.allows(&dived) && (few || dived_price <= before) {

@@ -21,8 +21,10 @@ pub(super) struct Found {
     pub refused: u32,
 }
 
-/// Parts of the effort after which column generation and the exact answers end; the rest is for the choice.
+/// Parts of the effort after which column generation (cold and warm) and the exact answers end; the rest is for
+/// the choice.
 const GENERATE_UNTIL: f64 = 0.55;
+const WARM_UNTIL: f64 = 0.7;
 const CERTIFY_UNTIL: f64 = 0.8;
 /// Rounds at most.
 const RELAX_ROUNDS: usize = 30;
@@ -90,8 +92,8 @@ fn stage(problem: &Problem, goal: &Goal, start: &Plan, memory: &mut Memory, mete
     } else {
         fleet.relax(RELAX_ROUNDS, meter);
     }
-    meter.until(until(GENERATE_UNTIL));
-    fleet.generate(GENERATE_ROUNDS, meter);
+    meter.until(until(if is_warm { WARM_UNTIL } else { GENERATE_UNTIL }));
+    fleet.generate(GENERATE_ROUNDS, is_warm, meter);
     meter.until(u64::MAX);
     fleet.choose(0, meter);
     meter.until(until(CERTIFY_UNTIL));

@@ -21,7 +21,9 @@ const WIDE_GAP: f64 = 5e-3;
 /// Gain of a sweep that counts, relative.
 const LEAST_GAIN: f64 = 1e-5;
 /// Nodes of the exact choice after the first sweep without gain; twice as many after each further one.
-const NODES: u64 = 500;
+const NODES: u64 = 150;
+/// Models, the largest users first, of which one gives way where a limit is overstepped.
+const ASKED_TO_YIELD: usize = 8;
 /// Neighbours kept from each answer.
 const NEIGHBOURS: usize = 6;
 
@@ -41,7 +43,7 @@ impl Fleet {
             }
             self.choose(sweep, meter);
             if self.cost() >= before * (1.0 - LEAST_GAIN) && !meter.is_spent() {
-                self.choose_exactly(NODES << idle.min(4), meter);
+                self.choose_exactly(NODES << idle.min(6), meter);
             }
             idle = if self.cost() < before * (1.0 - LEAST_GAIN) { 0 } else { idle + 1 };
             sweep += 1;
@@ -114,12 +116,18 @@ impl Fleet {
             if over.is_empty() {
                 return true;
             }
-            let mut best: Option<(f64, usize, usize)> = None;
-            for m in 0..self.members.len() {
+            let share = |m: usize| {
                 let member = &self.members[m];
-                let own = &member.columns[member.chosen];
-                if over.iter().all(|&l| own.uses[l] <= 0.0) {
-                    continue;
+                let uses = &member.columns[member.chosen].uses;
+                over.iter().map(|&l| uses[l] / self.most[l].max(1.0)).sum::<f64>()
+            };
+            let mut users: Vec<usize> = (0..self.members.len()).filter(|&m| share(m) > 0.0).collect();
+            users.sort_by(|&a, &b| share(b).total_cmp(&share(a)).then(a.cmp(&b)));
+            users.truncate(ASKED_TO_YIELD);
+            let mut best: Option<(f64, usize, usize)> = None;
+            for m in users {
+                if meter.is_spent() {
+                    return false;
                 }
                 // What is given up elsewhere has its price too.
                 let found = self.fitted(m, &used, &prices, &mut routes, meter);

@@ -25,6 +25,8 @@ struct Candidate {
 /// Least gain that counts, relative.
 const LEAST_GAIN: f64 = 1e-9;
 
+/// How near to whole replicas a dive rounds without trying both sides.
+const SURE: f64 = 0.12;
 /// Replicas up to which three pools are changed at once: with more of them small steps find the way.
 const FEW_REPLICAS: u32 = 30;
 /// Changes after which any gain is taken.
@@ -35,6 +37,8 @@ const MOST_TRIED: usize = 80;
 pub(super) struct Search<'a> {
     block: &'a Block,
     prices: &'a Prices,
+    /// Changes tried at most before a step.
+    pub most_tried: usize,
     /// Where each cell was served last: where the next routing begins.
     hint: Vec<usize>,
     pub gub: &'a mut Gub,
@@ -46,7 +50,7 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(super) fn new(block: &'a Block, prices: &'a Prices, gub: &'a mut Gub) -> Self {
-        Self { block, prices, hint: vec![], gub, work: 0, seen: vec![] }
+        Self { block, prices, most_tried: MOST_TRIED, hint: vec![], gub, work: 0, seen: vec![] }
     }
 
     pub(super) fn price(&mut self, runs: &[Run]) -> f64 {
@@ -67,21 +71,26 @@ impl<'a> Search<'a> {
             let (_, load) = self.block.relaxed(self.prices, &fixed, self.gub);
             self.count();
             let mut surest: Option<(f64, usize, f64, usize)> = None;
-            for pool in (0..pools).filter(|p| fixed[*p].is_none()) {
+            let mut any_sure = false;
+            for pool in (0..pools).filter(|p| fixed[*p].is_none()).collect::<Vec<_>>() {
                 let all: f64 = load[pool].iter().sum();
                 let level = (0..load[pool].len()).max_by(|&a, &b| load[pool][a].total_cmp(&load[pool][b])).unwrap_or(0);
                 let off = (all - all.round()).abs();
                 if off < 1e-6 && all < 0.5 {
                     continue;
                 }
-                if surest.is_none_or(|s| off < s.0) {
+                if off < SURE && all > 0.5 {
+                    fixed[pool] = Some(self.clamped(pool, all.round(), level));
+                    any_sure = true;
+                } else if surest.is_none_or(|s| off < s.0) {
                     surest = Some((off, pool, all, level));
                 }
             }
+            if any_sure {
+                continue;
+            }
             let Some((_, pool, all, level)) = surest else { break };
-            let option = &self.block.pools[pool];
-            let clamp = |n: f64| Run { replicas: n.clamp(f64::from(option.min), f64::from(option.max)) as u32, level };
-            let (down, up) = (clamp((all + 1e-6).floor()), clamp((all - 1e-6).ceil()));
+            let (down, up) = (self.clamped(pool, all.floor(), level), self.clamped(pool, all.ceil(), level));
             fixed[pool] = Some(down);
             if up != down {
                 let (low, _) = self.block.relaxed(self.prices, &fixed, self.gub);
@@ -98,6 +107,11 @@ impl<'a> Search<'a> {
         fixed.into_iter().zip(least).map(|(run, least)| run.unwrap_or(least)).collect()
     }
 
+    fn clamped(&self, pool: usize, replicas: f64, level: usize) -> Run {
+        let option = &self.block.pools[pool];
+        Run { replicas: replicas.clamp(f64::from(option.min), f64::from(option.max)) as u32, level }
+    }
+
     /// Improve until no change gains.
     pub(super) fn descend(&mut self, start: Vec<Run>) -> Found {
         let mut runs = start;
@@ -108,9 +122,9 @@ impl<'a> Search<'a> {
             let base = self.block.price(self.prices, &runs);
             let now = base + routed.short;
             let mut candidates = self.candidates(&runs, &routed);
-            if candidates.len() > MOST_TRIED {
-                candidates.select_nth_unstable_by(MOST_TRIED, |a, b| b.gain.total_cmp(&a.gain));
-                candidates.truncate(MOST_TRIED);
+            if candidates.len() > self.most_tried {
+                candidates.select_nth_unstable_by(self.most_tried, |a, b| b.gain.total_cmp(&a.gain));
+                candidates.truncate(self.most_tried);
             }
             candidates.sort_by(|a, b| b.gain.total_cmp(&a.gain));
             let mut best: Option<(f64, Vec<Run>)> = None;
