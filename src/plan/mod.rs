@@ -7,6 +7,7 @@
 
 mod effort;
 mod greedy;
+pub mod instance;
 mod milp;
 mod parts;
 mod problem;
