@@ -7,9 +7,12 @@
 
 mod effort;
 mod greedy;
+#[cfg(feature = "highs")]
+pub mod highs;
 pub mod instance;
 mod milp;
 mod parts;
+pub mod peers;
 mod problem;
 #[cfg(test)]
 pub(crate) mod samples;

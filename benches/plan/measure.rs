@@ -1,0 +1,90 @@
+//! One solve with its time and memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use poolwright::plan::instance::solve_from;
+use poolwright::plan::{Effort, Problem, Solution, verify};
+
+/// A solve of ours.
+pub struct Run {
+    pub solution: Solution,
+    pub seconds: f64,
+    /// Of the whole program, at most, MiB.
+    pub memory: f64,
+    /// Whether the plan keeps every rule.
+    pub is_valid: bool,
+}
+
+/// A solve of another solver.
+pub struct Other {
+    pub objective: f64,
+    pub bound: f64,
+    pub seconds: f64,
+}
+
+/// Threads started from now on stay on this core too.
+pub fn pin_to_one_core() {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let Some(last) = (0..CpuSet::MAX_CPU).rfind(|&cpu| allowed.is_set(cpu)) else { return };
+    let mut one = CpuSet::new();
+    one.set(last);
+    if let Err(error) = sched_setaffinity(None, &one) {
+        println!("not pinned to one core: {error}");
+    }
+}
+
+pub fn cold(problem: &Problem, seconds: f64) -> Run {
+    run(problem, seconds, None)
+}
+
+pub fn warm(problem: &Problem, seconds: f64, start: &[u32]) -> Run {
+    run(problem, seconds, Some(start))
+}
+
+fn run(problem: &Problem, budget: f64, start: Option<&[u32]>) -> Run {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let flag = Arc::clone(&stop);
+    let timer = std::thread::spawn(move || {
+        let _ = wait.recv_timeout(Duration::from_secs_f64(budget));
+        flag.store(true, Ordering::Relaxed);
+    });
+    reset_peak();
+    let began = Instant::now();
+    let solution = solve_from(problem, &Effort { units: u64::MAX, stop: Some(&stop) }, start);
+    let seconds = began.elapsed().as_secs_f64();
+    let memory = peak();
+    drop(done);
+    let _ = timer.join();
+    Run { is_valid: verify(problem, &solution.plan).is_ok(), solution, seconds, memory }
+}
+
+#[cfg(feature = "highs")]
+pub fn second_opinion(problem: &Problem, seconds: f64, start: Option<&[u32]>) -> Option<Other> {
+    if seconds <= 0.0 {
+        return None;
+    }
+    let began = Instant::now();
+    let found = poolwright::plan::highs::opinion(problem, seconds, start)?;
+    Some(Other { objective: found.objective, bound: found.bound, seconds: began.elapsed().as_secs_f64() })
+}
+
+#[cfg(not(feature = "highs"))]
+pub fn second_opinion(_: &Problem, _: f64, _: Option<&[u32]>) -> Option<Other> {
+    None
+}
+
+/// Linux forgets the peak of the memory when it is asked to.
+fn reset_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+fn peak() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib / 1024.0)
+}
