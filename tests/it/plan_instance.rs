@@ -48,6 +48,16 @@ fn melanges_sample_costs_4_68() {
     verify(&instance.problem, &found.plan).unwrap();
 }
 
+#[test]
+fn small_fleets_cost_what_two_other_solvers_proved() {
+    for (file, wanted) in [("fleet-8.json", 49.9162), ("fleet-24.json", 313.2681)] {
+        let instance = read(&fixture(file)).unwrap();
+        let found = solve(&instance.problem, &Effort::default());
+        assert!((found.objective - wanted).abs() < 1e-4 && found.gap < 1e-5, "{file}: {}", found.objective);
+        verify(&instance.problem, &found.plan).unwrap();
+    }
+}
+
 /// Published solution of the small instance: replicas, cost, mean ITL and TTFT in milliseconds.
 #[test]
 fn candidates_of_inferno_are_the_published_ones() {

@@ -4,9 +4,7 @@ use std::path::Path;
 
 use poolwright::plan::instance::{Recipe, generate, priced, read};
 use poolwright::plan::peers::{Choice, Claim, Given, greedy, melange, of_servers, one_per_class};
-use poolwright::plan::{
-    Cell, Effort, Limit, LimitKind, PoolOption, Problem, Serve, Solution, solve,
-};
+use poolwright::plan::{Cell, Effort, Limit, LimitKind, PoolOption, Problem, Serve, Solution, solve};
 
 fn fixture(name: &str) -> Vec<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/instances").join(name);
@@ -51,7 +49,8 @@ fn the_rules_keep_the_stock_and_are_never_better_than_the_optimum() {
 }
 
 fn claim(name: &str, priority: i64, choices: &[(usize, u32, f64)]) -> Claim {
-    let choice = |&(pool, replicas, value): &(usize, u32, f64)| Choice { pool, replicas, value, units: vec![(pool, 1.0)] };
+    let choice =
+        |&(pool, replicas, value): &(usize, u32, f64)| Choice { pool, replicas, value, units: vec![(pool, 1.0)] };
     Claim { name: name.into(), priority, choices: choices.iter().map(choice).collect() }
 }
 

@@ -94,10 +94,8 @@ fn both_agree_on_the_strict_order() {
         let problem = fleet(seed);
         let Some(theirs) = opinion(&problem, SECONDS, None) else { continue };
         let ours = solve(&problem, &EFFORT);
-        let (a, b) = (
-            problem.shortfall_by_priority(&ours.plan.shortfall),
-            problem.shortfall_by_priority(&theirs.shortfall),
-        );
+        let (a, b) =
+            (problem.shortfall_by_priority(&ours.plan.shortfall), problem.shortfall_by_priority(&theirs.shortfall));
         let same = a.iter().zip(&b).all(|((_, a), (_, b))| (a - b).abs() < 1e-4 * (1.0 + b));
         assert!(same, "seed {seed}: not served {a:?} against {b:?}");
         short += usize::from(a.iter().any(|(_, s)| *s > 1e-3));

@@ -263,3 +263,34 @@ fn round(x: f64) -> f64 {
 fn significant(x: f64) -> f64 {
     format!("{x:.3e}").parse().unwrap_or(x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of the generator that defines the format: (size, accelerator, how many, prompt, answer, TTFT, time per
+    /// token), then requests per second.
+    #[test]
+    fn rates_are_those_of_the_format() {
+        let vectors = [
+            (8.0, "L4", 1, (256.0, 128.0), (60.0, 0.5), 3.494152721009225),
+            (70.0, "H100", 4, (1024.0, 512.0), (0.8, 0.035), 2.522603984582736),
+            (13.0, "A100-80", 1, (4096.0, 128.0), (2.0, 0.07), 0.7837494703586825),
+            (110.0, "B200", 2, (16384.0, 32.0), (6.0, 0.12), 0.3479696378037334),
+            (34.0, "L40S", 8, (64.0, 512.0), (2.0, 0.07), 9.885890741116347),
+            // It does not fit; the prompt alone takes too long.
+            (70.0, "L4", 4, (256.0, 128.0), (60.0, 0.5), 0.0),
+            (72.0, "V100", 8, (16384.0, 128.0), (0.8, 0.035), 0.0),
+        ];
+        for (size, name, gpus, lengths, target, wanted) in vectors {
+            let sheet = SHEETS.iter().find(|s| s.name == name).unwrap();
+            let got = rate(size, sheet, gpus, lengths, target);
+            assert!((got - wanted).abs() <= 1e-12 * wanted, "{size} on {gpus}x{name}: {got} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn four_digits_are_kept() {
+        assert_eq!([significant(0.123_456), significant(98_765.4), significant(0.0)], [0.1235, 98_770.0, 0.0]);
+    }
+}

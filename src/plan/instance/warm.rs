@@ -2,6 +2,9 @@
 
 use crate::plan::{Effort, Problem, Solution, solve, verify};
 
+/// Units of work for the routing of given replicas: nothing whole is left to choose, so that this is never spent.
+const PRICING_UNITS: u64 = 1_000_000_000;
+
 /// Solve with the replicas of a known plan to begin from. Never worse than those replicas with the best routing, as
 /// long as they keep the limits.
 pub fn solve_from(problem: &Problem, effort: &Effort<'_>, start: Option<&[u32]>) -> Solution {
@@ -30,7 +33,7 @@ pub fn priced(problem: &Problem, replicas: &[u32]) -> Option<Solution> {
         }
         (pool.min, pool.max) = (n, n);
     }
-    let found = solve(&fixed, &Effort::default());
+    let found = solve(&fixed, &Effort { units: PRICING_UNITS, stop: None });
     let objective = problem.objective(&found.plan);
     verify(problem, &found.plan).is_ok().then_some(Solution { objective, ..found })
 }
