@@ -44,6 +44,9 @@ struct Options {
     /// Seconds of a longer search of our own, for "best known" where the mark asks for it.
     #[arg(long, default_value_t = 60.0)]
     longer: f64,
+    /// The core that everything runs on. [default: the last]
+    #[arg(long)]
+    core: Option<usize>,
     /// Leave the rows after drift out.
     #[arg(long)]
     cold: bool,
@@ -54,7 +57,7 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    pin_to_one_core();
+    pin_to_one_core(options.core);
     println!("one core; gaps are to our own proven bound; the others' columns are their cost over ours");
     table::print_head();
     let mut missed = 0;

@@ -11,6 +11,8 @@ use poolwright::plan::{Effort, Problem, Solution, verify};
 pub struct Run {
     pub solution: Solution,
     pub seconds: f64,
+    /// Time the core worked on it; on a busy machine the wall's is longer.
+    pub cpu_seconds: f64,
     /// Of the whole program, at most, MiB.
     pub memory: f64,
     /// Whether the plan keeps every rule.
@@ -21,16 +23,17 @@ pub struct Run {
 pub struct Other {
     pub objective: f64,
     pub bound: f64,
-    pub seconds: f64,
+    pub cpu_seconds: f64,
 }
 
-/// Threads started from now on stay on this core too.
-pub fn pin_to_one_core() {
+/// Threads started from now on stay on this core too; without a wish it is the last one allowed.
+pub fn pin_to_one_core(wish: Option<usize>) {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     let Ok(allowed) = sched_getaffinity(None) else { return };
-    let Some(last) = (0..CpuSet::MAX_CPU).rfind(|&cpu| allowed.is_set(cpu)) else { return };
+    let is_wished = |cpu: &usize| allowed.is_set(*cpu) && wish.is_none_or(|w| w == *cpu);
+    let Some(core) = (0..CpuSet::MAX_CPU).rfind(is_wished) else { return };
     let mut one = CpuSet::new();
-    one.set(last);
+    one.set(core);
     if let Err(error) = sched_setaffinity(None, &one) {
         println!("not pinned to one core: {error}");
     }
@@ -53,13 +56,14 @@ fn run(problem: &Problem, budget: f64, start: Option<&[u32]>) -> Run {
         flag.store(true, Ordering::Relaxed);
     });
     reset_peak();
-    let began = Instant::now();
+    let (began, worked) = (Instant::now(), cpu());
     let solution = solve_from(problem, &Effort { units: u64::MAX, stop: Some(&stop) }, start);
     let seconds = began.elapsed().as_secs_f64();
+    let cpu_seconds = cpu() - worked;
     let memory = peak();
     drop(done);
     let _ = timer.join();
-    Run { is_valid: verify(problem, &solution.plan).is_ok(), solution, seconds, memory }
+    Run { is_valid: verify(problem, &solution.plan).is_ok(), solution, seconds, cpu_seconds, memory }
 }
 
 #[cfg(feature = "highs")]
@@ -67,9 +71,9 @@ pub fn second_opinion(problem: &Problem, seconds: f64, start: Option<&[u32]>) ->
     if seconds <= 0.0 {
         return None;
     }
-    let began = Instant::now();
+    let worked = cpu();
     let found = poolwright::plan::highs::opinion(problem, seconds, start)?;
-    Some(Other { objective: found.objective, bound: found.bound, seconds: began.elapsed().as_secs_f64() })
+    Some(Other { objective: found.objective, bound: found.bound, cpu_seconds: cpu() - worked })
 }
 
 #[cfg(not(feature = "highs"))]
@@ -87,4 +91,12 @@ fn peak() -> f64 {
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
     let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
     kib.map_or(f64::NAN, |kib| kib / 1024.0)
+}
+
+/// Seconds that the program has worked so far, in all its threads.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // User and system time are the 14th and 15th field; the name before may hold spaces. Linux counts 100 a second.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|f| f.parse::<f64>().ok()).sum::<f64>() / 100.0
 }

@@ -23,7 +23,7 @@ pub struct Row<'a> {
 
 pub fn print_head() {
     println!(
-        "{:10} {:>5} {:>5} | {:>12} {:>12} {:>7} {:>6} {:>5} {:13} | {:>8} {:>7} {:>6} | {:>8} {:>8} {:>8} | mark",
+        "{:10} {:>5} {:>5} | {:>12} {:>12} {:>7} {:>6} {:>6} {:>5} {:13} | {:>8} {:>7} {:>6} | {:>8} {:>8} {:>8} | mark",
         "instance",
         "pools",
         "cells",
@@ -31,11 +31,12 @@ pub fn print_head() {
         "bound",
         "gap %",
         "s",
+        "cpu s",
         "MiB",
         "solver",
         "HiGHS %",
         "gap %",
-        "s",
+        "cpu s",
         "keep %",
         "Mélange%",
         "1/class%"
@@ -68,7 +69,7 @@ impl Row<'_> {
             |h| format!("{:.2}", ((h.objective - h.bound) / h.objective.abs().max(1e-9)).max(0.0) * 100.0),
         );
         println!(
-            "{:10} {:>5} {:>5} | {:>12.4} {:>12.4} {:>7.3} {:>6.2} {:>5.0} {:13} | {:>8} {:>7} {:>6} | {:>8} {:>8} {:>8} | {} % in {} s: {}",
+            "{:10} {:>5} {:>5} | {:>12.4} {:>12.4} {:>7.3} {:>6.2} {:>6.2} {:>5.0} {:13} | {:>8} {:>7} {:>6} | {:>8} {:>8} {:>8} | {} % in {} s: {}",
             self.name,
             self.pools,
             self.cells,
@@ -76,11 +77,12 @@ impl Row<'_> {
             ours.bound,
             ours.gap * 100.0,
             self.run.seconds,
+            self.run.cpu_seconds,
             self.run.memory,
             ours.solver,
             over(highs.map(|h| h.objective)),
             gap,
-            highs.map_or_else(|| "-".to_owned(), |h| format!("{:.2}", h.seconds)),
+            highs.map_or_else(|| "-".to_owned(), |h| format!("{:.2}", h.cpu_seconds)),
             over(self.keep),
             over(self.melange),
             over(self.one_per_class),
