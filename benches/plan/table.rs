@@ -16,8 +16,8 @@ pub struct Row<'a> {
     pub keep: Option<f64>,
     pub melange: Option<f64>,
     pub one_per_class: Option<f64>,
-    /// Least cost that anybody found.
-    pub best: f64,
+    /// Least cost that another search found.
+    pub best: Option<f64>,
     pub mark: Mark,
 }
 
@@ -47,8 +47,9 @@ impl Row<'_> {
     /// Gap that the mark speaks of.
     fn distance(&self) -> f64 {
         let ours = &self.run.solution;
-        let to_best = (ours.objective - self.best) / self.best.abs().max(1e-9);
-        if self.mark.of_best_known { to_best.min(ours.gap) } else { ours.gap }
+        let to = |best: f64| (ours.objective - best) / best.abs().max(1e-9);
+        let best = self.best.filter(|best| self.mark.of_best_known && best.is_finite());
+        best.map_or(ours.gap, |best| to(best).min(ours.gap))
     }
 
     pub fn is_met(&self) -> bool {
@@ -96,7 +97,7 @@ impl Row<'_> {
         if !self.run.is_valid {
             return "INVALID PLAN".into();
         }
-        let of = if self.mark.of_best_known { " of best known" } else { "" };
+        let of = if self.mark.of_best_known && self.best.is_some() { " of best known" } else { "" };
         let word = if self.is_met() { "met" } else { "MISSED" };
         format!("{word} ({:.3} %{of})", self.distance().max(0.0) * 100.0)
     }
