@@ -170,6 +170,11 @@ impl Program {
     }
 
     fn solve(self, problem: &Problem, seconds: f64, start: Option<&[u32]>) -> Option<Opinion> {
+        if self.columns == 0 {
+            // Nothing to decide; HiGHS calls that no answer.
+            let (objective, bound) = (self.constant, self.constant);
+            return Some(Opinion { replicas: Some(vec![]), shortfall: vec![], objective, bound, finished: true });
+        }
         let mut model = self.rows.try_optimise(Sense::Minimise).ok()?;
         model.make_quiet();
         model.try_set_option("threads", 1).ok()?;

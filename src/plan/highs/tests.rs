@@ -89,18 +89,26 @@ fn fleet(seed: u64) -> Problem {
 
 #[test]
 fn both_agree_on_the_strict_order() {
-    let (mut compared, mut short) = (0, 0);
+    let (mut compared, mut short, mut open) = (0, 0, vec![]);
     for seed in 0..300 {
         let problem = fleet(seed);
         let Some(theirs) = opinion(&problem, SECONDS, None) else { continue };
         let ours = solve(&problem, &EFFORT);
-        let (a, b) =
-            (problem.shortfall_by_priority(&ours.plan.shortfall), problem.shortfall_by_priority(&theirs.shortfall));
-        let same = a.iter().zip(&b).all(|((_, a), (_, b))| (a - b).abs() < 1e-4 * (1.0 + b));
-        assert!(same, "seed {seed}: not served {a:?} against {b:?}");
-        short += usize::from(a.iter().any(|(_, s)| *s > 1e-3));
+        let sums = |shortfall: &[f64]| problem.shortfall_by_priority(shortfall);
+        let (a, b) = (sums(&ours.plan.shortfall), sums(&theirs.shortfall));
+        let differ = a.iter().zip(&b).find(|((_, a), (_, b))| (a - b).abs() >= 1e-4 * (1.0 + b));
+        // Nobody can be better than a search to the end.
+        if let (Some(((_, a), (_, b))), true) = (differ, theirs.finished) {
+            assert!(a > b, "seed {seed}: not served {a}, HiGHS says at least {b}");
+        }
+        if ours.gap >= 1e-5 || !theirs.finished {
+            open.push(seed);
+            continue;
+        }
+        assert!(differ.is_none(), "seed {seed}: not served {a:?} against {b:?}");
         close(ours.objective, theirs.objective, &format!("seed {seed}"));
+        short += usize::from(a.iter().any(|(_, s)| *s > 1e-3));
         compared += 1;
     }
-    assert!(compared >= 250 && short >= 30, "{compared} compared, {short} with shortfall");
+    assert!(compared >= 250 && short >= 30, "{compared} compared, {short} with shortfall; not proven: {open:?}");
 }
