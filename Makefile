@@ -6,6 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 TESTS ?=
+FEATURES ?= highs
 
 ##@ Use
 run: toolchain ## Build and start the demo: a simulated fleet being scaled, in the terminal and on a page. ARGS="--for 60s"
@@ -28,6 +29,10 @@ cluster-demo: toolchain ## The whole chain: simulated vLLM servers, real Prometh
 
 engine-test: toolchain ## Predictions against a real vLLM on the CPU, installed outside the tree once (6.2 GB); about 30 minutes. ARGS="--quick"
 	@scripts/engine-test $(ARGS)
+
+highs-test: toolchain ## Plans against HiGHS as a second opinion, on hundreds of small instances; installs cmake and libclang where they are missing.
+	@scripts/highs
+	$(CARGO) test --release --locked --features highs --lib plan::highs
 
 lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
 	$(CARGO) fmt --check
@@ -54,6 +59,10 @@ bench-serve: toolchain ## Time lists over TLS at 2,000 requests/s, beside a bare
 bench-capacity: toolchain ## Time the capacities of 1,000 pools, from scratch and remembered.
 	$(CARGO) bench --locked --bench capacity
 
+bench-plan: toolchain ## Plans of up to 2,000 pools against their marks, HiGHS and the rules of other projects. FEATURES= leaves HiGHS out; ARGS="--only T1,M2"
+	@[ -z "$(FEATURES)" ] || scripts/highs
+	$(CARGO) bench --locked --bench plan $(if $(FEATURES),--features $(FEATURES)) -- $(ARGS)
+
 bench-percentiles: toolchain ## Predicted percentiles of TTFT and ITL against an iteration-by-iteration server.
 	$(CARGO) bench --locked --bench percentiles
 
@@ -64,4 +73,4 @@ toolchain: ## Check for what a build needs and install what is missing.
 help: ## List the commands.
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test cluster-demo engine-test lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles toolchain help
+.PHONY: run build test cluster-test cluster-demo engine-test highs-test lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles bench-plan toolchain help

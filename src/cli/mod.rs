@@ -13,6 +13,7 @@ mod manifests;
 mod plan;
 mod policy;
 mod serve;
+mod solve;
 mod source;
 mod table;
 
@@ -81,6 +82,8 @@ enum Verb {
     Fit(Box<fit::FitArgs>),
     /// Print what one replica carries: requests per second by shape and latency target, and what binds.
     Capacity(Box<capacity::CapacityArgs>),
+    /// Solve a planning problem from a file and say how good the plan is: plan, objective, bound, gap, seconds.
+    Solve(solve::SolveArgs),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// How far the performance model is from measured points; fits its constants.
@@ -138,6 +141,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),
         Verb::Fit(args) => fit::run(&args),
         Verb::Capacity(args) => capacity::run(&args),
+        Verb::Solve(args) => solve::run(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Accuracy(args) => accuracy::run(&args),
         Verb::Completions { shell } => {

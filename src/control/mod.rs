@@ -21,6 +21,7 @@ pub use decision::{
     Route, SolveReport,
 };
 pub use journal::{Entry, Journal, JournalLimits, read as read_journal};
+pub use pace::units_per_second;
 pub use published::{DaemonStatus, HistoryPoint, PolicyStatus, Published, Withheld};
 pub use state::{ModelMemory, PlannerMemory, STATE_VERSION, State};
 pub use store::StateStore;

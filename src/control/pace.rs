@@ -1,5 +1,10 @@
 //! How many units of work this machine does in a second, learnt from the decisions it made.
 
+use std::time::Instant;
+
+use crate::plan::instance::{Recipe, generate};
+use crate::plan::{Effort, solve};
+
 /// Units a second before anything was measured: a slow machine's.
 const FIRST_UNITS_PER_SECOND: f64 = 100_000.0;
 /// Weight of a decision in the average.
@@ -40,6 +45,19 @@ impl Pace {
             self.units_per_second += WEIGHT * (seen - self.units_per_second);
         }
     }
+}
+
+/// A fleet to measure the machine with: some tenths of a second.
+const SAMPLE: Recipe =
+    Recipe { models: 30, accelerators: 8, cells: 300, most_variants: 300, load: 5.0, tight: 1.2, seed: 1 };
+const SAMPLE_UNITS: u64 = 60_000;
+
+/// Units of work that this machine does in a second, measured now.
+pub fn units_per_second() -> f64 {
+    let problem = generate(&SAMPLE).problem();
+    let started = Instant::now();
+    let found = solve(&problem, &Effort { units: SAMPLE_UNITS, ..Effort::default() });
+    found.work_units as f64 / started.elapsed().as_secs_f64().max(1e-3)
 }
 
 #[cfg(test)]

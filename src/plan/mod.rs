@@ -12,10 +12,14 @@ mod fleet;
 mod generate;
 mod greedy;
 mod gub;
+#[cfg(feature = "highs")]
+pub mod highs;
+pub mod instance;
 mod large;
 mod memory;
 mod milp;
 mod parts;
+pub mod peers;
 mod polish;
 mod problem;
 #[cfg(test)]
@@ -29,5 +33,5 @@ pub use memory::Memory;
 pub use problem::{
     Cell, Conflict, Flow, Limit, LimitKind, Objective, Plan, PoolOption, Problem, Serve, Solution, Stage,
 };
-pub use solve::{solve, solve_again};
+pub use solve::{priced, solve, solve_again, solve_from};
 pub use verify::{Violation, verify};

@@ -27,18 +27,54 @@ pub fn solve(problem: &Problem, effort: &Effort<'_>) -> Solution {
 /// [`solve`] with what the last solve left, so that it begins where that ended. The memory is brought up to
 /// date; without it the answer is as valid, and for a large fleet later or a little dearer.
 pub fn solve_again(problem: &Problem, effort: &Effort<'_>, memory: &mut Memory) -> Solution {
+    search(problem, effort, memory, None)
+}
+
+/// [`solve`] with replicas that are known to begin from: never worse than these with the best routing, as long as
+/// they keep the limits.
+pub fn solve_from(problem: &Problem, effort: &Effort<'_>, start: Option<&[u32]>) -> Solution {
+    search(problem, effort, &mut Memory::default(), start)
+}
+
+/// These replicas with the best routing, every pool at the latency level it is operated at; `None` when they break a
+/// limit.
+pub fn priced(problem: &Problem, replicas: &[u32]) -> Option<Solution> {
+    let tiers: Vec<Option<usize>> = problem.pools.iter().map(|p| p.tier).collect();
+    let plan = (replicas.len() == problem.pools.len()).then(|| routed(problem, replicas, &tiers))?;
+    verify(problem, &plan).ok()?;
+    let objective = problem.objective(&plan);
+    let bound = least_cost(problem).min(objective);
+    let gap = (objective - bound) / objective.abs().max(1e-9);
+    let solver = "given".into();
+    Some(Solution { plan, solver, work_units: 0, objective, bound, gap, refused: 0, stopped: false, stopped_at: None })
+}
+
+fn search(problem: &Problem, effort: &Effort<'_>, memory: &mut Memory, start: Option<&[u32]>) -> Solution {
     let mut meter = Meter::new(*effort);
+    let known = start.and_then(|replicas| priced(problem, replicas));
+    let found = search_anew(problem, known.as_ref().map(|k| &k.plan), memory, &mut meter);
+    match known {
+        // Parts that were solved apart do not see what was known of the whole.
+        Some(known) if is_better(problem, &known.plan, &found.plan) => {
+            let bound = found.bound.min(known.objective);
+            let gap = (known.objective - bound) / known.objective.abs().max(1e-9);
+            Solution { plan: known.plan, objective: known.objective, bound, gap, solver: "given".into(), ..found }
+        }
+        _ => found,
+    }
+}
+
+fn search_anew(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, meter: &mut Meter<'_>) -> Solution {
     if problem.pools.len() > EXACT_POOLS {
-        let answer = solve_large(problem, memory, &mut meter);
+        let answer = solve_large(problem, known, memory, meter);
         let whole = Group { pools: (0..problem.pools.len()).collect(), cells: (0..problem.cells.len()).collect() };
-        let joined = join(problem, &[whole], vec![answer], &mut meter);
+        let joined = join(problem, &[whole], vec![answer], meter);
         return checked(problem, joined);
     }
     let mut groups = components(problem);
     loop {
-        let answers: Vec<Answer> =
-            groups.iter().map(|g| solve_part(&part_of(problem, g), memory, &mut meter)).collect();
-        let joined = join(problem, &groups, answers, &mut meter);
+        let answers: Vec<Answer> = groups.iter().map(|g| solve_part(&part_of(problem, g), memory, meter)).collect();
+        let joined = join(problem, &groups, answers, meter);
         let is_over = |l: &usize| {
             let limit = &problem.limits[*l];
             let most = problem.most(limit);
@@ -76,8 +112,9 @@ fn first_plan(problem: &Problem, meter: &mut Meter<'_>) -> Plan {
     first
 }
 
-fn solve_large(problem: &Problem, memory: &mut Memory, meter: &mut Meter<'_>) -> Answer {
+fn solve_large(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, meter: &mut Meter<'_>) -> Answer {
     let first = first_plan(problem, meter);
+    let first = known.filter(|k| is_better(problem, k, &first)).cloned().unwrap_or(first);
     let found = decompose(problem, &first, memory, meter);
     let bound = found.bound.max(least_cost(problem));
     Answer { plan: found.plan, solver: "decomposition", bound, refused: found.refused }

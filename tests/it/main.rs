@@ -41,6 +41,8 @@ mod perf_grid; // replicas, shapes and loads on which percentiles are checked
 mod perf_percentiles; // percentiles against an iteration-by-iteration server
 mod perf_stepper; // that server, for the test and the benchmark
 mod perf_vectors; // published results of the queueing models
+mod plan_instance; // planning problems in files: published optima, what is refused
+mod plan_peers; // rules of other projects: the answers that their projects published
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
 mod policy_architecture; // the architecture in it: config.json, quantisation beside it, names that tell a format
 mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
@@ -80,3 +82,4 @@ mod simulate_page; // the simulated metrics page against a real server's
 mod simulate_pods; // pods that somebody else creates: life, requests, addresses
 mod simulate_policy; // the policy that the tests of the simulated fleet share
 mod simulate_workload; // traces played as workloads
+mod solve_program; // the verb `solve` as a program
