@@ -8,7 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::published::{DaemonStatus, HistoryPoint, PolicyStatus, Published};
-use super::{Decision, Journal, State, StateStore, decide};
+use super::{Decision, Detail, Journal, State, StateStore, decide_with};
 use crate::observe::{Observation, Source};
 use crate::policy::Policy;
 
@@ -44,6 +44,7 @@ pub struct Daemon {
     policy_status: PolicyStatus,
     status: DaemonStatus,
     saved_at_seconds: f64,
+    detail: Detail,
 }
 
 impl Daemon {
@@ -66,6 +67,7 @@ impl Daemon {
             policy_status,
             status,
             saved_at_seconds: f64::NEG_INFINITY,
+            detail: Detail::Brief,
         }
     }
 
@@ -80,6 +82,11 @@ impl Daemon {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// How much the decisions that follow say of their reasons.
+    pub fn set_detail(&mut self, detail: Detail) {
+        self.detail = detail;
     }
 
     /// Fill the demand history back from the source, as far as it remembers.
@@ -114,8 +121,9 @@ impl Daemon {
         let mut before = self.state.checkpoint();
         before.capacities = std::mem::take(&mut self.state.capacities);
         let started = Instant::now();
+        let detail = self.detail;
         let job = tokio::task::spawn_blocking(move || {
-            let (decision, state) = decide(&policy, &observation, before, now_seconds);
+            let (decision, state) = decide_with(&policy, &observation, before, now_seconds, detail);
             (decision, state, observation)
         });
         let (decision, state, observation) = match job.await {

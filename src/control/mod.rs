@@ -9,17 +9,24 @@ mod decide;
 mod decision;
 mod journal;
 mod published;
+mod reasons;
+mod replay;
 mod state;
 mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use daemon::{Daemon, DaemonParts, PolicyReload};
-pub use decide::{GivenDemand, LiveMemory, Sizing, decide, problem_of, size};
+pub use decide::{Detail, GivenDemand, LiveMemory, Sizing, decide, decide_with, problem_of, size};
 pub use decision::{
     AcceleratorUse, Binding, ClassDecision, Decision, Latency, LiveCorrection, ModelDecision, PoolDecision, Route,
     SolveReport,
 };
 pub use journal::{Entry, Journal, JournalLimits, read as read_journal};
 pub use published::{DaemonStatus, HistoryPoint, PolicyStatus, Published, Withheld};
+pub use reasons::{
+    AcceleratorValue, Analysis, Focus, Gain, LatencyTarget, OperatingLevel, OtherChoice, OtherPlan, PoolWeight,
+    Prediction, PriorityRate, Relaxation, ReplicaChange,
+};
+pub use replay::{Moment, moment};
 pub use state::{ModelMemory, STATE_VERSION, State};
 pub use store::StateStore;

@@ -8,14 +8,17 @@ mod explain;
 mod learn;
 mod limits;
 mod problem;
+mod reasons;
 mod report;
 mod size;
+mod what_if;
+mod wording;
 
 pub use calibrate::LiveMemory;
 pub(in crate::control) use calibrate::readable;
 pub use size::{GivenDemand, Sizing, size};
 
-use super::{Decision, State};
+use super::{Analysis, Decision, State};
 use crate::observe::Observation;
 use crate::plan::{Effort, Problem, Solution, solve};
 use crate::policy::{Mode, Policy, Pool};
@@ -27,11 +30,32 @@ const WATCH_SECONDS: f64 = 300.0;
 /// Forecast errors after which a load is no longer new.
 const FAMILIAR_MINUTES: usize = 20;
 
+/// How much a decision says of its reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// The next best plan of the pools that change, as far as that is cheap: what every tick does.
+    #[default]
+    Brief,
+    /// Other plans of every pool and what would change the plan; the pool with the index `first` before the others.
+    Full { first: Option<usize> },
+}
+
 /// Decide what every pool should run.
 ///
 /// `observation.pools` must have one entry per pool of the policy, in the same order; an entry that is
 /// absent counts as missing data. `now_seconds` is Unix time.
-pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_seconds: f64) -> (Decision, State) {
+pub fn decide(policy: &Policy, observation: &Observation, state: State, now_seconds: f64) -> (Decision, State) {
+    decide_with(policy, observation, state, now_seconds, Detail::Brief)
+}
+
+/// The same with more of its reasons. What is decided does not depend on `detail`.
+pub fn decide_with(
+    policy: &Policy,
+    observation: &Observation,
+    mut state: State,
+    now_seconds: f64,
+    detail: Detail,
+) -> (Decision, State) {
     own(policy, &mut state);
     let known = learn::learn(policy, observation, &mut state, now_seconds);
     let free = problem::build(policy, &known, &mut state, problem::Scope::All);
@@ -45,6 +69,13 @@ pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_
     });
     let (acting, acting_solution) = acted.as_ref().map_or((&free, &advised), |(b, s)| (b, s));
 
+    let analysis = matches!(detail, Detail::Full { .. }).then(|| {
+        let scope = if acted.is_some() { problem::Scope::ActingOnly } else { problem::Scope::All };
+        let base = (acting, acting_solution);
+        let (accelerators, for_accelerators) = what_if::accelerators(policy, base, detail.care());
+        let (relaxations, for_targets) = what_if::relaxations(policy, &known, &mut state, scope, base);
+        Analysis { accelerators, relaxations, work_units: for_accelerators + for_targets }
+    });
     let planned: Vec<Option<u32>> = policy
         .pools
         .iter()
@@ -62,7 +93,9 @@ pub fn decide(policy: &Policy, observation: &Observation, mut state: State, now_
         planned: &planned,
         verdicts: &verdicts,
     };
-    let decision = report::report(policy, observation, &answer, now_seconds);
+    let reasons = reasons::reasons(policy, &answer, detail);
+    let decision = report::report(policy, observation, &answer, reasons, now_seconds);
+    let decision = Decision { analysis, ..decision };
     forget(policy, &mut state);
     (decision, state)
 }

@@ -80,6 +80,7 @@ pub struct Analyst<'a> {
     problem: &'a Problem,
     plan: &'a Plan,
     proven: bool,
+    room: Room,
     /// Pools and cells that depend on each other by "can serve" alone.
     narrow: Groups,
     /// The same with what competes under limits that are used up.
@@ -96,12 +97,14 @@ impl<'a> Analyst<'a> {
     /// stay as they are. `effort`: units of work for one question.
     pub fn new(problem: &'a Problem, solution: &'a Solution, largest: usize, effort: u64) -> Self {
         let plan = &solution.plan;
+        let room = Room::new(problem, plan);
         Self {
             problem,
             plan,
             proven: solution.gap <= ROUNDING && !solution.stopped,
-            narrow: Groups::new(problem, |l| !is_used_up_by_all(l)),
-            wide: Groups::new(problem, |l| !is_used_up_by_all(l) || is_full(problem, plan, l)),
+            narrow: Groups::new(problem, |l| !is_used_up_by_all(&problem.limits[l])),
+            wide: Groups::new(problem, |l| !is_used_up_by_all(&problem.limits[l]) || room.is_full(problem, plan, l)),
+            room,
             largest,
             effort,
             spent: 0,
@@ -197,8 +200,8 @@ impl<'a> Analyst<'a> {
 
     /// How much more makes room for one more replica of some pool, in whole numbers.
     fn replica_step(&self, limit: usize) -> f64 {
+        let free = self.room.free[limit];
         let limit = &self.problem.limits[limit];
-        let free = self.problem.most(limit) - limit.used(&self.plan.replicas);
         let may_grow = |pool: usize| self.plan.replicas[pool] < self.problem.pools[pool].max;
         let needs = limit.uses.iter().filter(|(p, a)| *a > 0.0 && may_grow(*p)).map(|(_, amount)| amount - free);
         needs.filter(|need| *need > 0.0).reduce(f64::min).unwrap_or(0.0).ceil()
@@ -207,14 +210,11 @@ impl<'a> Analyst<'a> {
     /// What stops the pool from another number.
     pub fn binds(&self, pool: usize) -> Binds {
         let (option, n) = (&self.problem.pools[pool], self.plan.replicas[pool]);
-        let is_tight = |limit: &Limit| {
-            let amount = limit.uses.iter().find(|(p, _)| *p == pool).map_or(0.0, |(_, amount)| *amount);
-            amount > 0.0 && has_no_room(self.problem, self.plan, limit, amount)
-        };
+        let is_tight = |&&(limit, amount): &&(usize, f64)| amount > 0.0 && self.room.is_short(limit, amount);
         Binds {
             at_min: n <= option.min,
             at_max: n >= option.max,
-            limits: (0..self.problem.limits.len()).filter(|&l| is_tight(&self.problem.limits[l])).collect(),
+            limits: self.room.uses[pool].iter().filter(is_tight).map(|(limit, _)| *limit).collect(),
         }
     }
 
@@ -290,13 +290,37 @@ fn is_used_up_by_all(limit: &Limit) -> bool {
     limit.uses.iter().all(|(_, amount)| *amount >= 0.0)
 }
 
-/// Whether some pool that could grow finds no room.
-fn is_full(problem: &Problem, plan: &Plan, limit: &Limit) -> bool {
-    let may_grow = |pool: usize| plan.replicas[pool] < problem.pools[pool].max;
-    limit.uses.iter().any(|&(pool, amount)| may_grow(pool) && has_no_room(problem, plan, limit, amount))
+/// What a plan leaves of each limit.
+struct Room {
+    free: Vec<f64>,
+    /// What rounding may add.
+    slack: Vec<f64>,
+    /// (limit, amount) of each pool.
+    uses: Vec<Vec<(usize, f64)>>,
 }
 
-fn has_no_room(problem: &Problem, plan: &Plan, limit: &Limit, amount: f64) -> bool {
-    let most = problem.most(limit);
-    limit.used(&plan.replicas) + amount > most + ROUNDING * most.abs().max(1.0)
+impl Room {
+    fn new(problem: &Problem, plan: &Plan) -> Self {
+        let mut uses = vec![vec![]; problem.pools.len()];
+        for (limit, row) in problem.limits.iter().enumerate() {
+            row.uses.iter().for_each(|&(pool, amount)| uses[pool].push((limit, amount)));
+        }
+        let most: Vec<f64> = problem.limits.iter().map(|l| problem.most(l)).collect();
+        Self {
+            free: problem.limits.iter().zip(&most).map(|(l, most)| most - l.used(&plan.replicas)).collect(),
+            slack: most.iter().map(|m| ROUNDING * m.abs().max(1.0)).collect(),
+            uses,
+        }
+    }
+
+    /// Whether there is no room for one more replica that takes `amount`.
+    fn is_short(&self, limit: usize, amount: f64) -> bool {
+        amount > self.free[limit] + self.slack[limit]
+    }
+
+    /// Whether some pool that could grow finds no room.
+    fn is_full(&self, problem: &Problem, plan: &Plan, limit: usize) -> bool {
+        let may_grow = |pool: usize| plan.replicas[pool] < problem.pools[pool].max;
+        problem.limits[limit].uses.iter().any(|&(pool, amount)| may_grow(pool) && self.is_short(limit, amount))
+    }
 }

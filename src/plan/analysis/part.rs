@@ -83,7 +83,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// Those joined by "can serve", and by the limits for which `joins` says so.
-    pub fn new(problem: &Problem, joins: impl Fn(&Limit) -> bool) -> Self {
+    pub fn new(problem: &Problem, joins: impl Fn(usize) -> bool) -> Self {
         let count = problem.pools.len();
         let mut parent: Vec<usize> = (0..count + problem.cells.len()).collect();
         let mut join = |a: usize, b: usize| {
@@ -95,7 +95,7 @@ impl Groups {
                 join(stage.pool, count + serve.cell);
             }
         }
-        for limit in problem.limits.iter().filter(|l| joins(l)) {
+        for (_, limit) in problem.limits.iter().enumerate().filter(|(l, _)| joins(*l)) {
             for pair in limit.uses.windows(2) {
                 join(pair[0].0, pair[1].0);
             }

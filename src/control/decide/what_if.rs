@@ -1,0 +1,148 @@
+//! What would change the plan: more accelerators of a type, looser targets. Computed when it is asked for.
+
+use super::learn::Known;
+use super::problem::{Built, Scope, build, levels};
+use super::reasons::{Care, by_class, changes};
+use super::wording;
+use crate::control::State;
+use crate::control::reasons::{AcceleratorValue, Gain, LatencyTarget, PriorityRate, Relaxation};
+use crate::plan::analysis::Difference;
+use crate::plan::{DEFAULT_UNITS, Effort, Plan, Problem, Solution, solve};
+use crate::policy::units::Duration;
+use crate::policy::{Policy, Promise};
+
+/// Share by which targets are relaxed.
+const RELAXED: f64 = 0.1;
+
+/// What more accelerators of each limit would bring, and the units of work it took.
+pub(super) fn accelerators(policy: &Policy, base: (&Built, &Solution), care: Care) -> (Vec<AcceleratorValue>, u64) {
+    let (problem, plan) = (&base.0.problem, &base.1.plan);
+    let mut analyst = care.analyst(base);
+    let mut values = vec![];
+    for index in analyst.stocks() {
+        let Some(more) = analyst.more(index) else { continue };
+        let limit = &problem.limits[index];
+        let gain = gain_of(policy, problem, &more.difference, more.proven);
+        let accelerator = accelerator_of(policy, problem, index);
+        let (used, most) = (limit.used(&plan.replicas), problem.most(limit));
+        values.push(AcceleratorValue {
+            sentence: accelerator_words(&limit.name, more.amount, most - used, &gain, &policy.currency),
+            accelerator,
+            limit: limit.name.clone(),
+            most,
+            used,
+            more: more.amount,
+            gain,
+        });
+    }
+    (values, analyst.spent())
+}
+
+/// The accelerator type of all pools under the limit.
+fn accelerator_of(policy: &Policy, problem: &Problem, limit: usize) -> String {
+    let mut types: Vec<usize> =
+        problem.limits[limit].uses.iter().filter_map(|(p, _)| policy.pools.get(*p)).map(|p| p.accelerator).collect();
+    types.dedup();
+    match types.as_slice() {
+        [one] => policy.accelerators[*one].name.clone(),
+        // Nobody uses them: the limit has the name of its type.
+        [] => problem.limits[limit].name.clone(),
+        _ => String::new(),
+    }
+}
+
+fn accelerator_words(name: &str, more: f64, free: f64, gain: &Gain, currency: &str) -> String {
+    let lead = if more == 1.0 { format!("one more {name}") } else { format!("{more} more {name}, one replica,") };
+    let free = if gain.is_nothing() && free >= 1.0 { format!(": {free:.0} are free") } else { String::new() };
+    format!("{lead} {}{free}", wording::gain(gain, currency))
+}
+
+fn gain_of(policy: &Policy, problem: &Problem, difference: &Difference, proven: bool) -> Gain {
+    let served = by_class(policy, problem, &difference.shortfall);
+    Gain {
+        // The sum of a float and 0 is never -0.
+        saved_cost_per_hour: -difference.cost_per_hour + 0.0,
+        saved_price_per_hour: -difference.price_per_hour + 0.0,
+        served: served.into_iter().map(|s| PriorityRate { rate: -s.rate, ..s }).collect(),
+        changes: changes(problem, difference),
+        proven,
+    }
+}
+
+/// What each class's targets, one at a time, would bring if they were looser by a tenth; and the units of work.
+pub(super) fn relaxations(
+    policy: &Policy,
+    known: &Known,
+    state: &mut State,
+    scope: Scope,
+    base: (&Built, &Solution),
+) -> (Vec<Relaxation>, u64) {
+    let mut found = vec![];
+    let mut spent = 0;
+    for (class, asked) in policy.classes.iter().enumerate() {
+        let Promise::Latency { quantile, ttft_seconds, itl_seconds } = asked.promise else { continue };
+        for (target, from_seconds) in [(LatencyTarget::Ttft, ttft_seconds), (LatencyTarget::Itl, itl_seconds)] {
+            if !from_seconds.is_finite() {
+                continue;
+            }
+            let to_seconds = from_seconds * (1.0 + RELAXED);
+            let mut looser = policy.clone();
+            looser.classes[class].promise = match target {
+                LatencyTarget::Ttft => Promise::Latency { quantile, ttft_seconds: to_seconds, itl_seconds },
+                LatencyTarget::Itl => Promise::Latency { quantile, ttft_seconds, itl_seconds: to_seconds },
+            };
+            let (gain, units) = relaxed_gain(policy, &looser, known, state, scope, base);
+            spent += units;
+            let sentence = relaxation_words(&asked.name, target, from_seconds, to_seconds, &gain, &policy.currency);
+            found.push(Relaxation { class: asked.name.clone(), target, from_seconds, to_seconds, gain, sentence });
+        }
+    }
+    (found, spent)
+}
+
+fn relaxed_gain(
+    policy: &Policy,
+    looser: &Policy,
+    known: &Known,
+    state: &mut State,
+    scope: Scope,
+    (before, solution): (&Built, &Solution),
+) -> (Gain, u64) {
+    let mut built = build(looser, known, state, scope);
+    for (p, pool) in policy.pools.iter().enumerate() {
+        // Where the levels change places, the level that a pool is run at now means another one.
+        if levels(policy, pool.model).1 != levels(looser, pool.model).1 {
+            built.problem.pools[p].tier = None;
+        }
+    }
+    let found = solve(&built.problem, &Effort { units: DEFAULT_UNITS, stop: None });
+    let (chosen, other) = (told(before, &solution.plan), told(&built, &found.plan));
+    let mut difference = Difference::between(&before.problem, &chosen, &other);
+    // Without the small price of another latency level, which is no money.
+    let cost = |plan: &Plan| before.problem.running_cost(&plan.replicas);
+    let saved = cost(&chosen) - cost(&other);
+    difference.cost_per_hour = if saved.abs() <= 1e-6 * cost(&chosen) { 0.0 } else { -saved };
+    if difference.compare(&Difference::default()) != std::cmp::Ordering::Less {
+        difference = Difference::default();
+    }
+    let proven = [solution, &found].iter().all(|s| s.gap <= 1e-6 && !s.stopped);
+    (gain_of(policy, &before.problem, &difference, proven), found.work_units)
+}
+
+/// The plan with what is served late counted as not served.
+fn told(built: &Built, plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for (cell, short) in plan.shortfall.iter_mut().enumerate().filter(|(cell, _)| built.infeasible[*cell]) {
+        *short = built.problem.cells[cell].rate;
+    }
+    plan
+}
+
+fn relaxation_words(class: &str, target: LatencyTarget, from: f64, to: f64, gain: &Gain, currency: &str) -> String {
+    let name = match target {
+        LatencyTarget::Ttft => "TTFT",
+        LatencyTarget::Itl => "ITL",
+    };
+    let words = |seconds: f64| Duration::from_seconds(seconds).to_string();
+    format!("relaxing {class}'s {name} by 10 % ({} → {}) {}", words(from), words(to), wording::gain(gain, currency))
+}
