@@ -24,8 +24,8 @@ pub use decision::{
 pub use journal::{Entry, Journal, JournalLimits, read as read_journal};
 pub use published::{DaemonStatus, HistoryPoint, PolicyStatus, Published, Withheld};
 pub use reasons::{
-    AcceleratorValue, Analysis, Focus, Gain, LatencyTarget, OperatingLevel, OtherChoice, OtherPlan, PoolWeight,
-    Prediction, PriorityRate, Relaxation, ReplicaChange,
+    AcceleratorValue, Analysis, CapacityChange, Focus, Gain, LatencyTarget, OperatingLevel, OtherChoice, OtherPlan,
+    PoolWeight, Prediction, PriorityRate, Relaxation, ReplicaChange,
 };
 pub use replay::{Moment, moment};
 pub use state::{ModelMemory, STATE_VERSION, State};

@@ -111,7 +111,18 @@ pub struct Relaxation {
     pub from_seconds: f64,
     pub to_seconds: f64,
     pub gain: Gain,
+    /// What one replica of the pools that serve the class would carry.
+    pub capacity: Vec<CapacityChange>,
     pub sentence: String,
+}
+
+/// Requests per second that one replica of a pool carries, now and with a looser target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CapacityChange {
+    /// `namespace/name`.
+    pub pool: String,
+    pub from: f64,
+    pub to: f64,
 }
 
 /// One of the two latencies that a class promises.

@@ -85,9 +85,11 @@ impl<'d> Facts<'d> {
             routes.flat_map(|m| &m.routes).any(|r| r.class == class)
         };
         let moves = |r: &&Relaxation| routed(&r.class) || r.gain.changes.iter().any(|c| c.pool == id);
+        let threshold = threshold(pool);
         Explanation {
             kind: "pool",
             name: id.clone(),
+            what_would_change_it: threshold.into_iter().collect(),
             why_this_many: self.why_this_many(pool),
             why_this_hardware: hardware,
             accelerators: self.values(|v| v.accelerator == pool.accelerator),
@@ -119,7 +121,7 @@ impl<'d> Facts<'d> {
         said.extend(pool.level.as_ref().map(|level| format!("It is run {}.", level.why)));
         said.extend(predicted(pool));
         if !pool.full_limits.is_empty() {
-            said.push(format!("One more replica would not fit: all {} is in use.", pool.full_limits.join(" and all ")));
+            said.push(format!("There is no room for one more replica: {} used up.", listed(&pool.full_limits)));
         }
         if let Some(next) = &pool.runner_up {
             said.push(format!("Next best: {}.", next.sentence));
@@ -274,6 +276,22 @@ impl<'d> Facts<'d> {
     fn money(&self, amount: f64) -> String {
         format!("{amount:.2} {}/h", self.decision.currency)
     }
+}
+
+/// From which load on the plan has another number, as long as the mix of requests stays.
+fn threshold(pool: &PoolDecision) -> Option<String> {
+    let (n, capacity) = (pool.planned.filter(|n| *n > 0)?, pool.replica_capacity?);
+    if pool.planned_rate <= 0.0 {
+        return None;
+    }
+    let (most, rate) = (f64::from(n) * capacity, pool.planned_rate);
+    let up = format!("above {most:.2} req/s here ({rate:.2} are planned) the plan needs more than {}", replicas(n));
+    let down = (n > 1).then(|| format!(", at {:.2} or less one fewer is enough", most - capacity));
+    Some(sentence(&format!("{up}{}", down.unwrap_or_default())))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.len() == 1 { format!("{} is", names[0]) } else { format!("{} are", names.join(" and ")) }
 }
 
 /// What the plan makes of the pool's latencies.

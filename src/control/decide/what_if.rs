@@ -5,9 +5,9 @@ use super::problem::{Built, Scope, build, levels};
 use super::reasons::{Care, by_class, changes};
 use super::wording;
 use crate::control::State;
-use crate::control::reasons::{AcceleratorValue, Gain, LatencyTarget, PriorityRate, Relaxation};
+use crate::control::reasons::{AcceleratorValue, CapacityChange, Gain, LatencyTarget, PriorityRate, Relaxation};
 use crate::plan::analysis::Difference;
-use crate::plan::{DEFAULT_UNITS, Effort, Plan, Problem, Solution, solve};
+use crate::plan::{Effort, Plan, Problem, Solution, solve};
 use crate::policy::units::Duration;
 use crate::policy::{Policy, Promise};
 
@@ -53,7 +53,8 @@ fn accelerator_of(policy: &Policy, problem: &Problem, limit: usize) -> String {
 
 fn accelerator_words(name: &str, more: f64, free: f64, gain: &Gain, currency: &str) -> String {
     let lead = if more == 1.0 { format!("one more {name}") } else { format!("{more} more {name}, one replica,") };
-    let free = if gain.is_nothing() && free >= 1.0 { format!(": {free:.0} are free") } else { String::new() };
+    let free =
+        if gain.is_nothing() && free >= 1.0 { format!(": the plan leaves {free:.0} free") } else { String::new() };
     format!("{lead} {}{free}", wording::gain(gain, currency))
 }
 
@@ -91,31 +92,46 @@ pub(super) fn relaxations(
                 LatencyTarget::Ttft => Promise::Latency { quantile, ttft_seconds: to_seconds, itl_seconds },
                 LatencyTarget::Itl => Promise::Latency { quantile, ttft_seconds, itl_seconds: to_seconds },
             };
-            let (gain, units) = relaxed_gain(policy, &looser, known, state, scope, base);
+            let (gain, capacity, units) = relaxed(policy, &looser, known, state, scope, class, base);
             spent += units;
-            let sentence = relaxation_words(&asked.name, target, from_seconds, to_seconds, &gain, &policy.currency);
-            found.push(Relaxation { class: asked.name.clone(), target, from_seconds, to_seconds, gain, sentence });
+            let mut relaxation = Relaxation {
+                class: asked.name.clone(),
+                target,
+                from_seconds,
+                to_seconds,
+                gain,
+                capacity,
+                sentence: String::new(),
+            };
+            relaxation.sentence = relaxation_words(&relaxation, &policy.currency);
+            found.push(relaxation);
         }
     }
     (found, spent)
 }
 
-fn relaxed_gain(
+#[allow(clippy::too_many_arguments)] // one call site
+fn relaxed(
     policy: &Policy,
     looser: &Policy,
     known: &Known,
     state: &mut State,
     scope: Scope,
+    class: usize,
     (before, solution): (&Built, &Solution),
-) -> (Gain, u64) {
+) -> (Gain, Vec<CapacityChange>, u64) {
     let mut built = build(looser, known, state, scope);
+    let mut capacity = vec![];
     for (p, pool) in policy.pools.iter().enumerate() {
-        // Where the levels change places, the level that a pool is run at now means another one.
         if levels(policy, pool.model).1 != levels(looser, pool.model).1 {
+            // Where the levels change places, the level that a pool is run at now means another one.
             built.problem.pools[p].tier = None;
+        } else if before.flows_on(p, &solution.plan).any(|(s, _)| class_of(before, s) == class) {
+            let both = before.replica_capacity(p, &solution.plan).zip(built.replica_capacity(p, &solution.plan));
+            capacity.extend(both.map(|(from, to)| CapacityChange { pool: pool.id(), from, to }));
         }
     }
-    let found = solve(&built.problem, &Effort { units: DEFAULT_UNITS, stop: None });
+    let found = solve(&built.problem, &Effort::default());
     let (chosen, other) = (told(before, &solution.plan), told(&built, &found.plan));
     let mut difference = Difference::between(&before.problem, &chosen, &other);
     // Without the small price of another latency level, which is no money.
@@ -126,7 +142,11 @@ fn relaxed_gain(
         difference = Difference::default();
     }
     let proven = [solution, &found].iter().all(|s| s.gap <= 1e-6 && !s.stopped);
-    (gain_of(policy, &before.problem, &difference, proven), found.work_units)
+    (gain_of(policy, &before.problem, &difference, proven), capacity, found.work_units)
+}
+
+fn class_of(built: &Built, serve: usize) -> usize {
+    built.problem.cells[built.problem.serves[serve].cell].class
 }
 
 /// The plan with what is served late counted as not served.
@@ -138,11 +158,25 @@ fn told(built: &Built, plan: &Plan) -> Plan {
     plan
 }
 
-fn relaxation_words(class: &str, target: LatencyTarget, from: f64, to: f64, gain: &Gain, currency: &str) -> String {
-    let name = match target {
+fn relaxation_words(relaxation: &Relaxation, currency: &str) -> String {
+    let name = match relaxation.target {
         LatencyTarget::Ttft => "TTFT",
         LatencyTarget::Itl => "ITL",
     };
     let words = |seconds: f64| Duration::from_seconds(seconds).to_string();
-    format!("relaxing {class}'s {name} by 10 % ({} → {}) {}", words(from), words(to), wording::gain(gain, currency))
+    let looser = format!("{} → {}", words(relaxation.from_seconds), words(relaxation.to_seconds));
+    let what = wording::gain(&relaxation.gain, currency);
+    let mut text = format!("relaxing {}'s {name} by 10 % ({looser}) {what}", relaxation.class);
+    if relaxation.gain.is_nothing() {
+        let grows: Vec<String> = relaxation
+            .capacity
+            .iter()
+            .filter(|c| c.to > c.from * 1.001)
+            .map(|c| format!("a replica of {} would carry {:.2} req/s instead of {:.2}", c.pool, c.to, c.from))
+            .collect();
+        if !grows.is_empty() {
+            text.push_str(&format!(" now; {}", grows.join(", ")));
+        }
+    }
+    text
 }

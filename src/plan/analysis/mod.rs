@@ -154,7 +154,7 @@ impl<'a> Analyst<'a> {
         let mut part = Part::new(self.problem, self.plan, groups, &[groups.pools[pool]]);
         let own = part.place_of(pool)?;
         (part.problem.pools[own].min, part.problem.pools[own].max) = (least, most);
-        let found = solve(&part.problem, &Effort { units: self.effort, stop: None });
+        let found = solve(&part.problem, &Effort { units: self.effort, ..Effort::default() });
         let plan = part.in_whole(self.plan, &found.plan);
         verify(self.problem, &plan).ok()?;
         Some((plan, is_proven(&found), found.work_units))
@@ -178,7 +178,10 @@ impl<'a> Analyst<'a> {
         chosen.dedup();
         let mut wider = self.problem.clone();
         wider.limits[limit].most = self.problem.most(&wider.limits[limit]) + amount;
-        let effort = Effort { units: self.effort, stop: None };
+        for &(pool, each) in users.iter().filter(|(pool, each)| self.is_bounded_by(limit, *pool, *each)) {
+            wider.pools[pool].max = whole(wider.limits[limit].most / each);
+        }
+        let effort = Effort { units: self.effort, ..Effort::default() };
         let part = Part::new(&wider, self.plan, &self.wide, &chosen);
         let found = solve(&part.problem, &effort);
         self.spent += found.work_units;
@@ -199,12 +202,22 @@ impl<'a> Analyst<'a> {
     }
 
     /// How much more makes room for one more replica of some pool, in whole numbers.
-    fn replica_step(&self, limit: usize) -> f64 {
-        let free = self.room.free[limit];
-        let limit = &self.problem.limits[limit];
-        let may_grow = |pool: usize| self.plan.replicas[pool] < self.problem.pools[pool].max;
-        let needs = limit.uses.iter().filter(|(p, a)| *a > 0.0 && may_grow(*p)).map(|(_, amount)| amount - free);
+    fn replica_step(&self, index: usize) -> f64 {
+        let free = self.room.free[index];
+        let limit = &self.problem.limits[index];
+        let may_grow = |pool: usize, amount: f64| {
+            self.plan.replicas[pool] < self.problem.pools[pool].max || self.is_bounded_by(index, pool, amount)
+        };
+        let needs = limit.uses.iter().filter(|(p, a)| *a > 0.0 && may_grow(*p, *a)).map(|(_, amount)| amount - free);
         needs.filter(|need| *need > 0.0).reduce(f64::min).unwrap_or(0.0).ceil()
+    }
+
+    /// Whether the pool's own upper limit says no more than this limit does: one that was derived from the stock
+    /// moves with it.
+    fn is_bounded_by(&self, limit: usize, pool: usize, amount: f64) -> bool {
+        let option = &self.problem.pools[pool];
+        let most = self.problem.most(&self.problem.limits[limit]);
+        amount > 0.0 && option.min < option.max && option.max == whole(most / amount)
     }
 
     /// What stops the pool from another number.
@@ -278,6 +291,11 @@ fn better(problem: &Problem, before: Plan, other: Plan) -> Plan {
         Objective::Weighted(_) => rounded(problem.objective(&other), problem.objective(&before)) < 0.0,
     };
     if gains { other } else { before }
+}
+
+/// The whole number of replicas in it.
+fn whole(replicas: f64) -> u32 {
+    (replicas * (1.0 + 1e-9)).floor().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 
 fn is_proven(solution: &Solution) -> bool {

@@ -127,6 +127,18 @@ fn where_one_more_brings_nothing_a_whole_replica_is_tried() {
 }
 
 #[test]
+fn an_upper_limit_that_is_the_stock_moves_with_it_and_another_one_does_not() {
+    let mut problem = two_kinds();
+    (problem.limits[0].most, problem.pools[0].max) = (1.0, 1);
+    let solution = solved(&problem);
+    assert_eq!(solution.plan.replicas, [1, 3]);
+    let more = analyst(&problem, &solution).more(0).unwrap();
+    assert!((more.difference.cost_per_hour + 1.0).abs() < 1e-9, "{more:?}");
+    problem.limits[0].most = 2.0;
+    assert!(analyst(&problem, &solution).more(0).unwrap().difference.is_nothing());
+}
+
+#[test]
 fn what_does_not_compete_stays_as_it_is() {
     let mut problem = two_kinds();
     let other = fleet(vec![cell("b", 5, 3.0)], vec![pool("b", 0, 1, 1.0, 9)], &[9], vec![serve(0, 0, 1.0)]);
