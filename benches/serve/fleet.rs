@@ -28,10 +28,11 @@ pub fn published(pools: usize, round: usize) -> Published {
         classes: vec![],
         models: vec![],
         accelerators: vec![],
-        solve: SolveReport { solver: "milp".into(), work_units: 0, gap: 0.0, refused: 0 },
+        solve: SolveReport { solver: "milp".into(), work_units: 0, ..SolveReport::default() },
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,
         findings: vec![],
+        analysis: None,
         source_error: None,
     };
     Published { decision: Some(Arc::new(decision)), ..Published::empty(3600.0) }
@@ -69,5 +70,10 @@ fn pool(index: usize, desired: u32) -> PoolDecision {
         itl_histogram: None,
         cost_per_hour: 12.0,
         cluster: None,
+        price_per_hour: None,
+        level: None,
+        full_limits: vec![],
+        runner_up: None,
+        alternatives: vec![],
     }
 }

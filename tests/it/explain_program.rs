@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
+use poolwright::simulate::{Stage, StageOptions};
 use serde_json::Value;
 
 use crate::explain_decide::{POLICY, journaled, policy_in};
@@ -186,4 +187,29 @@ fn the_demo_answers_the_three_questions() {
     let accelerator = text(&["--accelerator", "l40s", "--demo", "--after", "2m"]);
     assert!(accelerator.contains("of 20 l40s are asked for") && accelerator.contains("One more l40s"), "{accelerator}");
     assert!(refused(&["llama-70b", "--demo"], 2).contains("did you mean `"));
+}
+
+/// The same sources as `plan` has: here the pages of simulated servers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_fleet_is_looked_at() {
+    let policy = poolwright::policy::load(Path::new("policies/demo.yaml")).unwrap();
+    let options =
+        StageOptions { seed: 1, error: 0.0, length_seconds: Some(60.0), listen: "127.0.0.1:0".parse().unwrap() };
+    let mut stage = Stage::new(policy, &options).await.unwrap();
+    stage.step().await.unwrap();
+    let url = stage.discovery_url();
+    let asked = move || {
+        let from = ["--policy", "policies/demo.yaml", "--scrape-sd", &url, "--window", "1s"];
+        text(&[&["llama-8b-l40s"], &from[..]].concat())
+    };
+    let shown = tokio::task::spawn_blocking(asked).await.unwrap();
+    assert!(shown.starts_with("pool demo/llama-8b-l40s at 2") && shown.contains("Why this many"), "{shown}");
+}
+
+#[test]
+fn a_source_that_is_not_there_is_refused() {
+    let policy = ["llama-8b-l40s", "--policy", "policies/demo.yaml"];
+    assert!(refused(&policy, 2).contains("say where the metrics are"));
+    let nowhere = [&policy[..], &["--prometheus", "http://127.0.0.1:1", "--source-timeout", "1s"]].concat();
+    assert_eq!(explain(&nowhere).status.code(), Some(1));
 }

@@ -246,7 +246,7 @@ impl<'d> Facts<'d> {
         }
         let of_models = |p: &&PoolDecision| {
             let same = |own: &&PoolDecision| own.model == p.model && own.namespace == p.namespace;
-            pools.iter().any(|own| same(&own))
+            pools.iter().any(same)
         };
         let moves = |r: &&Relaxation| {
             let is_own = |id_of: &str| pools.iter().any(|p| id(p) == id_of);
