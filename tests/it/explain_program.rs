@@ -181,7 +181,13 @@ fn the_demo_answers_the_three_questions() {
     says(&pool, "what_would_change_it", "One more h100 would ");
     says(&pool, "what_would_change_it", "Relaxing interactive's ITL by 10 %");
     let class = text(&["--class", "batch", "--demo", "--after", "2m"]);
-    for part in ["Why this many", "an answer within 10m", "throughput-focused: batch only", "What would change it"] {
+    for part in [
+        "Why this many",
+        "an answer within 10m",
+        "throughput-focused: batch only",
+        "What would change it",
+        "a longer deadline",
+    ] {
         assert!(class.contains(part), "{class}");
     }
     let accelerator = text(&["--accelerator", "l40s", "--demo", "--after", "2m"]);

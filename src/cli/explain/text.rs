@@ -174,7 +174,12 @@ impl<'d> Facts<'d> {
         hardware.extend(
             used.iter().filter_map(|(p, _)| p.level.as_ref().map(|level| format!("{} is run {}.", id(p), level.why))),
         );
+        let mut unknown = base.unknown.clone();
+        if matches!(class.promise, Promise::Deadline { .. }) && self.decision.analysis.is_some() {
+            unknown.push("what a longer deadline would bring: only latency targets are relaxed".to_owned());
+        }
         Explanation {
+            unknown,
             kind: "class",
             name: class.class.clone(),
             why_this_many: self.class_numbers(class, &used),
