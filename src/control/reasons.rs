@@ -90,9 +90,9 @@ pub struct Analysis {
 /// What more accelerators would bring.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AcceleratorValue {
-    /// The accelerator type; empty when the limit is on several.
-    pub accelerator: String,
-    /// Name of the limit on them.
+    /// The accelerator types under the limit.
+    pub accelerators: Vec<String>,
+    /// Name of the limit on them: the type's own for its stock.
     pub limit: String,
     pub most: f64,
     /// Used by the plan.

@@ -118,7 +118,7 @@ fn a_scarce_fleet_says_what_more_would_bring() {
     assert!(Some(other.from) == l40s.planned && other.to > other.from, "{kept:?}");
 
     let analysis = decision.analysis.as_ref().unwrap();
-    let value = |name: &str| analysis.accelerators.iter().find(|v| v.accelerator == name).unwrap();
+    let value = |name: &str| analysis.accelerators.iter().find(|v| v.accelerators == [name]).unwrap();
     let (scarce, plenty) = (value("h100"), value("l40s"));
     assert!(scarce.gain.saved_cost_per_hour > 0.0 && scarce.gain.proven, "{scarce:?}");
     assert!(scarce.sentence.starts_with("one more h100 would save "), "{}", scarce.sentence);
@@ -149,7 +149,7 @@ fn lost_load_is_named_by_class() {
     let lost = kept.extra_shortfall.first().unwrap();
     assert!(lost.rate > 0.0 && !lost.classes.is_empty(), "{kept:?}");
     assert!(kept.sentence.contains("would miss their target"), "{}", kept.sentence);
-    let value = decision.analysis.as_ref().unwrap().accelerators.iter().find(|v| v.accelerator == "h100").unwrap();
+    let value = decision.analysis.as_ref().unwrap().accelerators.iter().find(|v| v.limit == "h100").unwrap();
     assert!(value.gain.served.iter().any(|s| s.rate > 0.0), "{value:?}");
     assert!(value.sentence.contains("more meet their target"), "{}", value.sentence);
     let interactive = decision.classes.iter().find(|c| c.class == "interactive").unwrap();

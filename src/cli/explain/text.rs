@@ -92,7 +92,7 @@ impl<'d> Facts<'d> {
             what_would_change_it: threshold.into_iter().collect(),
             why_this_many: self.why_this_many(pool),
             why_this_hardware: hardware,
-            accelerators: self.values(|v| v.accelerator == pool.accelerator),
+            accelerators: self.values(|v| v.accelerators.contains(&pool.accelerator)),
             relaxations: self.relaxations().filter(moves).collect(),
             pool: Some(pool),
             ..base
@@ -184,7 +184,7 @@ impl<'d> Facts<'d> {
             name: class.class.clone(),
             why_this_many: self.class_numbers(class, &used),
             why_this_hardware: hardware,
-            accelerators: self.values(|v| pools.iter().any(|p| p.accelerator == v.accelerator)),
+            accelerators: self.values(|v| pools.iter().any(|p| v.accelerators.contains(&p.accelerator))),
             relaxations: self.relaxations().filter(|r| r.class == class.class).collect(),
             class: Some(class),
             ..base
@@ -262,7 +262,7 @@ impl<'d> Facts<'d> {
             name: name.clone(),
             why_this_many: many,
             why_this_hardware: self.decision.pools.iter().filter(of_models).map(|p| self.hardware(p)).collect(),
-            accelerators: self.values(|v| v.accelerator == *name),
+            accelerators: self.values(|v| v.accelerators.contains(name)),
             relaxations: self.relaxations().filter(moves).collect(),
             accelerator: Some(used),
             ..base

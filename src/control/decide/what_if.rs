@@ -1,12 +1,14 @@
 //! What would change the plan: more accelerators of a type, looser targets. Computed when it is asked for.
 
+use std::collections::BTreeSet;
+
 use super::learn::Known;
 use super::problem::{Built, Scope, build, levels};
 use super::reasons::{Care, by_class, changes};
 use super::wording;
 use crate::control::State;
 use crate::control::reasons::{AcceleratorValue, CapacityChange, Gain, LatencyTarget, PriorityRate, Relaxation};
-use crate::plan::analysis::Difference;
+use crate::plan::analysis::{Analyst, Difference};
 use crate::plan::{Effort, Plan, Problem, Solution, solve};
 use crate::policy::units::Duration;
 use crate::policy::{Policy, Promise};
@@ -23,39 +25,53 @@ pub(super) fn accelerators(policy: &Policy, base: (&Built, &Solution), care: Car
         let Some(more) = analyst.more(index) else { continue };
         let limit = &problem.limits[index];
         let gain = gain_of(policy, problem, &more.difference, more.proven);
-        let accelerator = accelerator_of(policy, problem, index);
-        let (used, most) = (limit.used(&plan.replicas), problem.most(limit));
-        values.push(AcceleratorValue {
-            sentence: accelerator_words(&limit.name, more.amount, most - used, &gain, &policy.currency),
-            accelerator,
+        let mut value = AcceleratorValue {
+            accelerators: accelerators_under(policy, problem, index),
             limit: limit.name.clone(),
-            most,
-            used,
+            most: problem.most(limit),
+            used: limit.used(&plan.replicas),
             more: more.amount,
             gain,
-        });
+            sentence: String::new(),
+        };
+        value.sentence = accelerator_words(&value, &also_full(problem, &analyst, index), &policy.currency);
+        values.push(value);
     }
     (values, analyst.spent())
 }
 
-/// The accelerator type of all pools under the limit.
-fn accelerator_of(policy: &Policy, problem: &Problem, limit: usize) -> String {
-    let mut types: Vec<usize> =
-        problem.limits[limit].uses.iter().filter_map(|(p, _)| policy.pools.get(*p)).map(|p| p.accelerator).collect();
-    types.dedup();
-    match types.as_slice() {
-        [one] => policy.accelerators[*one].name.clone(),
-        // Nobody uses them: the limit has the name of its type.
-        [] => problem.limits[limit].name.clone(),
-        _ => String::new(),
-    }
+/// Other limits that leave the pools under this one no room.
+fn also_full(problem: &Problem, analyst: &Analyst<'_>, limit: usize) -> Vec<String> {
+    let users = problem.limits[limit].uses.iter().map(|(pool, _)| analyst.binds(*pool).limits);
+    let others: BTreeSet<usize> =
+        users.filter(|full| full.contains(&limit)).flatten().filter(|other| *other != limit).collect();
+    others.into_iter().map(|other| problem.limits[other].name.clone()).collect()
 }
 
-fn accelerator_words(name: &str, more: f64, free: f64, gain: &Gain, currency: &str) -> String {
-    let lead = if more == 1.0 { format!("one more {name}") } else { format!("{more} more {name}, one replica,") };
-    let free =
-        if gain.is_nothing() && free >= 1.0 { format!(": the plan leaves {free:.0} free") } else { String::new() };
-    format!("{lead} {}{free}", wording::gain(gain, currency))
+/// The accelerator types of the pools under the limit.
+fn accelerators_under(policy: &Policy, problem: &Problem, limit: usize) -> Vec<String> {
+    let pools = problem.limits[limit].uses.iter().filter_map(|(p, _)| policy.pools.get(*p));
+    let types: BTreeSet<usize> = pools.map(|p| p.accelerator).collect();
+    let own = &problem.limits[limit].name;
+    if types.is_empty() {
+        // Nobody uses them; a stock has the name of its type.
+        return policy.accelerators.iter().filter(|a| a.name == *own).map(|a| a.name.clone()).collect();
+    }
+    types.into_iter().map(|a| policy.accelerators[a].name.clone()).collect()
+}
+
+fn accelerator_words(value: &AcceleratorValue, also_full: &[String], currency: &str) -> String {
+    let AcceleratorValue { limit, more, gain, .. } = value;
+    let name =
+        if value.accelerators == [limit.as_str()] { limit.clone() } else { format!("accelerator under {limit}") };
+    let lead = if *more == 1.0 { format!("one more {name}") } else { format!("{more} more {name}, one replica,") };
+    let free = value.most - value.used;
+    let why = match gain.is_nothing() {
+        true if free >= 1.0 => format!(": the plan leaves {free:.0} free"),
+        true if !also_full.is_empty() => format!(": {} leaves no room either", also_full.join(" and ")),
+        _ => String::new(),
+    };
+    format!("{lead} {}{why}", wording::gain(gain, currency))
 }
 
 fn gain_of(policy: &Policy, problem: &Problem, difference: &Difference, proven: bool) -> Gain {
@@ -179,4 +195,29 @@ fn relaxation_words(relaxation: &Relaxation, currency: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_of_a_limit_reads_as_a_sentence() {
+        let mut value = AcceleratorValue {
+            accelerators: vec!["h100".into()],
+            limit: "h100".into(),
+            most: 8.0,
+            used: 8.0,
+            more: 2.0,
+            gain: Gain { saved_cost_per_hour: 3.2, proven: true, ..Gain::default() },
+            sentence: String::new(),
+        };
+        assert_eq!(accelerator_words(&value, &[], "USD"), "2 more h100, one replica, would save 3.20 USD/h");
+        (value.gain, value.more) = (Gain::default(), 1.0);
+        let both = accelerator_words(&value, &["team-a".to_owned()], "USD");
+        assert_eq!(both, "one more h100 would change nothing: team-a leaves no room either");
+        (value.used, value.limit) = (3.0, "team-a".into());
+        let words = accelerator_words(&value, &[], "USD");
+        assert_eq!(words, "one more accelerator under team-a would change nothing: the plan leaves 5 free");
+    }
 }

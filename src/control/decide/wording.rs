@@ -36,7 +36,7 @@ pub(super) fn other_plan(plan: &OtherPlan, pool: &str, currency: &str) -> String
     }
     let others: Vec<&ReplicaChange> = plan.changes.iter().filter(|c| c.pool != pool).collect();
     let others = if others.is_empty() { String::new() } else { format!(" ({})", changes(&others)) };
-    let doubt = if plan.proven { "" } else { "; the search for it was not finished" };
+    let doubt = if plan.proven { "" } else { "; not proven best" };
     format!("{lead}, {}{others}{doubt}", found.join(" and "))
 }
 
@@ -66,7 +66,7 @@ pub(super) fn gain(gain: &Gain, currency: &str) -> String {
     }
     let named: Vec<&ReplicaChange> = gain.changes.iter().collect();
     let named = if named.is_empty() { String::new() } else { format!(" ({})", changes(&named)) };
-    let doubt = if gain.proven { "" } else { "; the search was not finished" };
+    let doubt = if gain.proven { "" } else { "; not proven best" };
     format!("would {}{named}{doubt}", found.join(" and "))
 }
 
@@ -135,7 +135,7 @@ mod tests {
             changes: vec![],
             ..plan
         };
-        let wanted = "without this pool, it would cost the same; the search for it was not finished";
+        let wanted = "without this pool, it would cost the same; not proven best";
         assert_eq!(other_plan(&same, "n/a", "USD"), wanted);
     }
 
