@@ -28,7 +28,7 @@ pub fn published(pools: usize, round: usize) -> Published {
         classes: vec![],
         models: vec![],
         accelerators: vec![],
-        solve: SolveReport { solver: "milp".into(), work_units: 0, ..SolveReport::default() },
+        solve: SolveReport { solver: "milp".into(), ..SolveReport::default() },
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,
         findings: vec![],

@@ -58,6 +58,7 @@ impl LiveArgs {
             state: State::default(),
             store: None,
             journal: None,
+            is_timed: false,
         });
         let clock = SystemClock;
         if self.source.is_scrape() {

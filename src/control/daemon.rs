@@ -3,17 +3,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::decide::{Search, decide_within};
+use super::pace::Pace;
 use super::published::{DaemonStatus, HistoryPoint, PolicyStatus, Published};
-use super::{Decision, Detail, Journal, State, StateStore, decide_with};
+use super::{Decision, Detail, Journal, State, StateStore};
 use crate::observe::{Observation, Source};
+use crate::plan::{DEFAULT_UNITS, Effort};
 use crate::policy::Policy;
 
 /// Points of the chart: three hours at the default interval.
 const HISTORY_POINTS: usize = 720;
+/// Threads for planning at most: beyond these it gains little.
+const MOST_THREADS: usize = 8;
 /// The state is stored at least this often, and whenever a published number changes.
 const SAVE_SECONDS: f64 = 60.0;
 
@@ -29,6 +35,8 @@ pub struct DaemonParts {
     pub state: State,
     pub store: Option<StateStore>,
     pub journal: Option<Journal>,
+    /// Whether planning must end in time. A simulation has all the time it needs, so that it repeats.
+    pub is_timed: bool,
 }
 
 /// The control loop without its timer.
@@ -45,11 +53,13 @@ pub struct Daemon {
     status: DaemonStatus,
     saved_at_seconds: f64,
     detail: Detail,
+    pace: Pace,
+    is_timed: bool,
 }
 
 impl Daemon {
     pub fn new(parts: DaemonParts) -> Self {
-        let DaemonParts { policy, reload, source, state, store, journal } = parts;
+        let DaemonParts { policy, reload, source, state, store, journal, is_timed } = parts;
         let policy_status = PolicyStatus { fingerprint: policy.fingerprint.clone(), ..PolicyStatus::default() };
         let status = DaemonStatus { source: source.name().to_owned(), ..DaemonStatus::default() };
         let mut empty = Published::empty(policy.planner.max_age_seconds);
@@ -68,6 +78,8 @@ impl Daemon {
             status,
             saved_at_seconds: f64::NEG_INFINITY,
             detail: Detail::Brief,
+            pace: Pace::default(),
+            is_timed,
         }
     }
 
@@ -122,11 +134,28 @@ impl Daemon {
         before.capacities = std::mem::take(&mut self.state.capacities);
         let started = Instant::now();
         let detail = self.detail;
+        let seconds = Pace::limit_seconds(policy.planner.interval_seconds);
+        // Two plans at most are behind a decision.
+        let units = if self.is_timed { self.pace.units(seconds / 2.0) } else { DEFAULT_UNITS };
+        let is_timed = self.is_timed;
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
         let job = tokio::task::spawn_blocking(move || {
-            let (decision, state) = decide_with(&policy, &observation, before, now_seconds, detail);
+            let effort = Effort { units, stop: Some(&seen), threads: threads(), ..Effort::default() };
+            let search = Search { advised: effort, acting: effort, detail };
+            let (decision, state) = decide_within(&policy, &observation, before, now_seconds, &search);
             (decision, state, observation)
         });
-        let (decision, state, observation) = match job.await {
+        let late = tokio::time::sleep(Duration::from_secs_f64(seconds));
+        tokio::pin!(job, late);
+        let done = tokio::select! {
+            done = &mut job => done,
+            () = &mut late, if is_timed => {
+                stop.store(true, Ordering::Relaxed);
+                job.await
+            }
+        };
+        let (decision, state, observation) = match done {
             Ok(done) => done,
             Err(error) => {
                 tracing::error!(%error, "the decision failed; the last one stays until its age limit");
@@ -135,6 +164,7 @@ impl Daemon {
             }
         };
         self.status.decide_seconds = started.elapsed().as_secs_f64();
+        self.pace.learn(decision.solve.work_units + decision.solve.reason_units, self.status.decide_seconds);
         let decision = Arc::new(decision);
         self.record(&observation, &decision);
         self.remember(state, now_seconds);
@@ -219,4 +249,9 @@ impl Daemon {
             daemon: self.status.clone(),
         }));
     }
+}
+
+/// Threads that planning may use.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS))
 }

@@ -274,4 +274,12 @@ pub struct SolveReport {
     /// Units of work spent on the next best plans of pools, on top of `work_units`.
     #[serde(default)]
     pub reason_units: u64,
+    /// Units that each plan might spend.
+    #[serde(default)]
+    pub effort_units: u64,
+    /// Units at which the plan with all pools, and the one with those that follow it, were told to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acting_stopped_at: Option<u64>,
 }

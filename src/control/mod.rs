@@ -8,6 +8,7 @@ mod daemon;
 mod decide;
 mod decision;
 mod journal;
+mod pace;
 mod published;
 mod reasons;
 mod replay;
@@ -16,7 +17,7 @@ mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use daemon::{Daemon, DaemonParts, PolicyReload};
-pub use decide::{Detail, GivenDemand, LiveMemory, Sizing, decide, decide_with, problem_of, size};
+pub use decide::{Detail, GivenDemand, LiveMemory, Search, Sizing, decide, decide_within, problem_of, size};
 pub use decision::{
     AcceleratorUse, Binding, ClassDecision, Decision, Latency, LiveCorrection, ModelDecision, PoolDecision, Route,
     SolveReport,
@@ -28,5 +29,5 @@ pub use reasons::{
     PoolWeight, Prediction, PriorityRate, Relaxation, ReplicaChange,
 };
 pub use replay::{Moment, moment};
-pub use state::{ModelMemory, STATE_VERSION, State};
+pub use state::{ModelMemory, PlannerMemory, STATE_VERSION, State};
 pub use store::StateStore;

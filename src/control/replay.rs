@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::journal::file_name;
-use super::{Decision, Detail, Entry, State, decide, decide_with};
+use super::{Decision, Detail, Entry, Search, SolveReport, State, decide_within};
 use crate::observe::Observation;
 use crate::policy::Policy;
 
@@ -17,8 +17,8 @@ pub struct Moment {
     pub decision: Box<Decision>,
     /// State before the first of `ticks`.
     before: Option<Box<State>>,
-    /// Observations since then, the decision's own last.
-    ticks: Vec<(f64, Box<Observation>)>,
+    /// What was seen since then and how the plan was found, the decision's own last.
+    ticks: Vec<(f64, Box<Observation>, SolveReport)>,
 }
 
 /// The newest decision at or before `at_seconds` (Unix time), or the newest of all. `path` is a journal file or the
@@ -80,7 +80,7 @@ fn search(path: &Path, at: f64, replayable: bool) -> Result<(Option<Moment>, Opt
                     if let Some(state) = next.take() {
                         (before, ticks) = (Some(state), vec![]);
                     }
-                    ticks.push((at_seconds, observation));
+                    ticks.push((at_seconds, observation, decision.solve.clone()));
                 }
                 found = Some(Moment { decision, before: None, ticks: vec![] });
             }
@@ -109,10 +109,11 @@ impl Moment {
             return Err("the journal does not hold the state before the decision".to_owned());
         };
         let mut state = *before;
-        for (at_seconds, observation) in ticks {
-            state = decide(policy, observation, state, *at_seconds).1;
+        for (at_seconds, observation, solve) in ticks {
+            state = decide_within(policy, observation, state, *at_seconds, &search_behind(solve)).1;
         }
-        let (decision, _) = decide_with(policy, &last.1, state, last.0, detail);
+        let search = Search { detail, ..search_behind(&last.2) };
+        let (decision, _) = decide_within(policy, &last.1, state, last.0, &search);
         let said = |d: &Decision| d.pools.iter().map(|p| (p.desired, p.planned)).collect::<Vec<_>>();
         if said(&decision) != said(&recorded) {
             return Err("made again, the decision comes out differently: it is of another version of poolwright, or \
@@ -121,4 +122,10 @@ impl Moment {
         }
         Ok(decision)
     }
+}
+
+/// The search that found a plan.
+fn search_behind(solve: &SolveReport) -> Search<'_> {
+    // Before its limit was journaled, a search had the usual one.
+    if solve.effort_units == 0 { Search::default() } else { Search::of(solve) }
 }

@@ -8,6 +8,7 @@ use super::decide::{LiveMemory, readable};
 use crate::demand::{RateMemory, ShapeMemory};
 use crate::observe::RatePoint;
 use crate::perf::CapacityCache;
+use crate::plan::Memory;
 use crate::safety::PoolMemory;
 
 /// Version of the stored form; a file of another version is not read.
@@ -23,10 +24,20 @@ pub struct State {
     /// What pools showed of their servers' speed.
     #[serde(default, deserialize_with = "readable")]
     pub live: BTreeMap<String, LiveMemory>,
+    /// What the last plans leave to the next, so that a large fleet is not planned from nothing.
+    #[serde(default)]
+    pub planner: PlannerMemory,
     /// Capacities already computed. A pure function of its inputs, so leaving it out of the stored form
     /// changes no answer.
     #[serde(skip)]
     pub capacities: CapacityCache,
+}
+
+/// Memory of the planner: of the plan with all pools, and of the one with only those that follow it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlannerMemory {
+    pub advised: Memory,
+    pub acting: Memory,
 }
 
 /// Memory of one model's demand.
@@ -43,6 +54,7 @@ impl Default for State {
             models: BTreeMap::new(),
             pools: BTreeMap::new(),
             live: BTreeMap::new(),
+            planner: PlannerMemory::default(),
             capacities: CapacityCache::default(),
         }
     }
@@ -56,6 +68,7 @@ impl State {
             models: self.models.clone(),
             pools: self.pools.clone(),
             live: self.live.clone(),
+            planner: self.planner.clone(),
             capacities: CapacityCache::default(),
         }
     }

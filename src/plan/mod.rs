@@ -6,19 +6,29 @@
 //! first, (2) cost per hour including the cost of starting replicas, (3) order of names.
 
 pub mod analysis;
+mod block;
+mod choose;
 mod effort;
+mod fleet;
+mod generate;
 mod greedy;
+mod gub;
+mod large;
+mod memory;
 mod milp;
 mod parts;
+mod polish;
 mod problem;
 #[cfg(test)]
 pub(crate) mod samples;
+mod search;
 mod solve;
 mod verify;
 
 pub use effort::{DEFAULT_UNITS, Effort};
+pub use memory::Memory;
 pub use problem::{
     Cell, Conflict, Flow, Limit, LimitKind, Objective, Plan, PoolOption, Problem, Serve, Solution, Stage,
 };
-pub use solve::solve;
+pub use solve::{solve, solve_again};
 pub use verify::{Violation, verify};

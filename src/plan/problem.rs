@@ -163,6 +163,9 @@ pub struct Solution {
     /// Whether the work ended before its end because the effort was spent or it was told to stop.
     #[serde(default)]
     pub stopped: bool,
+    /// Units at which it was told to stop from outside; with this and the same effort it can be repeated.
+    #[serde(default)]
+    pub stopped_at: Option<u64>,
 }
 
 /// Limits that cannot be kept whatever is planned: the fewest replicas allowed already break them.

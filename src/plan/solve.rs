@@ -1,25 +1,43 @@
-//! Which solver solves what.
+//! Which solver solves what, and the last word on every answer.
 
 use std::collections::BTreeSet;
 
 use super::effort::{Effort, Meter};
 use super::greedy::greedy;
+use super::large::{decompose, routed};
+use super::memory::Memory;
 use super::milp::exact;
 use super::parts::{Group, components, is_shareable, merge, part_of};
 use super::{Flow, Objective, Plan, Problem, Solution, verify};
 
 /// Pools up to which a part is given to the exact solver as a whole.
-const EXACT_POOLS: usize = 100;
+const EXACT_POOLS: usize = 110;
+/// Pools from which the exact solver is given a plan of the decomposition to begin from.
+const SEEDED_POOLS: usize = 24;
+/// Part of the effort that such a plan may take.
+const SEED: f64 = 0.2;
 
 /// Find replicas and flows. Always answers with a feasible plan as long as the lower limits of the pools can
-/// be kept (see [`Problem::conflicts`]); every answer has passed [`verify`].
+/// be kept (see [`Problem::conflicts`]), never a worse one than what runs; every answer has passed [`verify`].
 pub fn solve(problem: &Problem, effort: &Effort<'_>) -> Solution {
+    solve_again(problem, effort, &mut Memory::default())
+}
+
+/// [`solve`] with what the last solve left, so that it begins where that ended. The memory is brought up to
+/// date; without it the answer is as valid, and for a large fleet later or a little dearer.
+pub fn solve_again(problem: &Problem, effort: &Effort<'_>, memory: &mut Memory) -> Solution {
     let mut meter = Meter::new(*effort);
+    if problem.pools.len() > EXACT_POOLS {
+        let answer = solve_large(problem, memory, &mut meter);
+        let whole = Group { pools: (0..problem.pools.len()).collect(), cells: (0..problem.cells.len()).collect() };
+        let joined = join(problem, &[whole], vec![answer], &mut meter);
+        return checked(problem, joined);
+    }
     let mut groups = components(problem);
     loop {
-        let parts: Vec<(Group, Problem)> = groups.iter().map(|g| (g.clone(), part_of(problem, g))).collect();
-        let answers: Vec<Answer> = parts.iter().map(|(_, part)| solve_part(part, &mut meter)).collect();
-        let joined = join(problem, &parts, answers, &mut meter);
+        let answers: Vec<Answer> =
+            groups.iter().map(|g| solve_part(&part_of(problem, g), memory, &mut meter)).collect();
+        let joined = join(problem, &groups, answers, &mut meter);
         let is_over = |l: &usize| {
             let limit = &problem.limits[*l];
             let most = problem.most(limit);
@@ -40,23 +58,55 @@ struct Answer {
     refused: u32,
 }
 
-fn solve_part(problem: &Problem, meter: &mut Meter<'_>) -> Answer {
-    let (first, steps) = greedy(problem);
+/// The better of the greedy plan and what runs now.
+fn first_plan(problem: &Problem, meter: &mut Meter<'_>) -> Plan {
+    let (mut first, steps) = greedy(problem);
     meter.spend(steps);
-    let mut answer = Answer { plan: first, solver: "greedy", bound: least_cost(problem), refused: 0 };
+    let running: Vec<u32> = problem.pools.iter().map(|p| p.running.clamp(p.min, p.max)).collect();
+    let tiers: Vec<Option<usize>> = problem.pools.iter().map(|p| p.tier).collect();
+    for replicas in [running, first.replicas.clone()] {
+        let tiers = if replicas == first.replicas { first.tiers.clone() } else { tiers.clone() };
+        let plan = routed(problem, &replicas, &tiers);
+        meter.spend(problem.serves.len() as u64 / 8 + 1);
+        if is_better(problem, &plan, &first) {
+            first = plan;
+        }
+    }
+    first
+}
+
+fn solve_large(problem: &Problem, memory: &mut Memory, meter: &mut Meter<'_>) -> Answer {
+    let first = first_plan(problem, meter);
+    let found = decompose(problem, &first, memory, meter);
+    let bound = found.bound.max(least_cost(problem));
+    Answer { plan: found.plan, solver: "decomposition", bound, refused: found.refused }
+}
+
+fn solve_part(problem: &Problem, memory: &mut Memory, meter: &mut Meter<'_>) -> Answer {
     let nothing_to_choose = problem.serves.is_empty() || problem.cells.iter().all(|c| c.rate <= 0.0);
     if nothing_to_choose {
-        return Answer { bound: problem.objective(&answer.plan), solver: "none", ..answer };
+        let (plan, steps) = greedy(problem);
+        meter.spend(steps);
+        return Answer { bound: problem.objective(&plan), plan, solver: "none", refused: 0 };
     }
-    if problem.pools.len() > EXACT_POOLS {
-        return answer;
+    let mut answer =
+        Answer { plan: first_plan(problem, meter), solver: "greedy", bound: least_cost(problem), refused: 0 };
+    if problem.pools.len() > SEEDED_POOLS {
+        let until = meter.used().saturating_add((meter.left() as f64 * SEED) as u64);
+        let found = meter.with_most(until, |meter| decompose(problem, &answer.plan, memory, meter));
+        answer.plan = found.plan;
+        answer.solver = "decomposition";
+        answer.bound = answer.bound.max(found.bound);
+        answer.refused += found.refused;
     }
     if let Some(found) = exact(problem, Some(&answer.plan), meter) {
-        match verify(problem, &found.plan) {
-            Ok(()) if !is_better(problem, &answer.plan, &found.plan) => {
-                answer.plan = found.plan;
+        // Its replicas count; what it sends where is rounded, so that is computed anew.
+        let plan = routed(problem, &found.plan.replicas, &found.plan.tiers);
+        match verify(problem, &plan) {
+            Ok(()) if !is_better(problem, &answer.plan, &plan) => {
+                answer.plan = plan;
                 answer.solver = "milp";
-                answer.bound = if found.proven { found.bound } else { answer.bound };
+                answer.bound = answer.bound.max(found.bound);
             }
             Ok(()) => {}
             Err(_) => answer.refused += 1,
@@ -64,6 +114,9 @@ fn solve_part(problem: &Problem, meter: &mut Meter<'_>) -> Answer {
     }
     answer
 }
+
+/// Part of a priority's load within which two shortfalls are the same.
+const SAME_SHORTFALL: f64 = 1e-6;
 
 /// Cost of the fewest replicas allowed: a bound that always holds.
 fn least_cost(problem: &Problem) -> f64 {
@@ -76,10 +129,10 @@ pub(super) fn is_better(problem: &Problem, a: &Plan, b: &Plan) -> bool {
         return false;
     }
     if problem.objective == Objective::Strict {
-        let (sa, sb) = (problem.shortfall_by_priority(&a.shortfall), problem.shortfall_by_priority(&b.shortfall));
-        for ((_, a), (_, b)) in sa.iter().zip(&sb) {
-            let tolerance = 1e-6 * a.max(*b).max(1e-3);
-            if (a - b).abs() > tolerance {
+        let rates: Vec<f64> = problem.cells.iter().map(|c| c.rate).collect();
+        let of = |rates: &[f64]| problem.shortfall_by_priority(rates).into_iter().map(|p| p.1);
+        for ((a, b), rate) in of(&a.shortfall).zip(of(&b.shortfall)).zip(of(&rates)) {
+            if (a - b).abs() > SAME_SHORTFALL * rate {
                 return a < b;
             }
         }
@@ -88,11 +141,11 @@ pub(super) fn is_better(problem: &Problem, a: &Plan, b: &Plan) -> bool {
     a < b - 1e-6 * b.abs()
 }
 
-fn join(problem: &Problem, parts: &[(Group, Problem)], answers: Vec<Answer>, meter: &mut Meter<'_>) -> Solution {
+fn join(problem: &Problem, groups: &[Group], answers: Vec<Answer>, meter: &mut Meter<'_>) -> Solution {
     let mut plan = problem.empty_plan();
     let (mut bound, mut refused) = (0.0, 0);
     let mut solvers: BTreeSet<&str> = BTreeSet::new();
-    for ((group, _), answer) in parts.iter().zip(answers) {
+    for (group, answer) in groups.iter().zip(answers) {
         for (i, &pool) in group.pools.iter().enumerate() {
             plan.replicas[pool] = answer.plan.replicas[i];
             plan.tiers[pool] = answer.plan.tiers[i];
@@ -111,7 +164,7 @@ fn join(problem: &Problem, parts: &[(Group, Problem)], answers: Vec<Answer>, met
         solvers.insert(answer.solver);
     }
     plan.flows.sort_by_key(|f| (f.cell, f.pool, f.then));
-    let solver = ["greedy", "milp"].into_iter().find(|s| solvers.contains(s)).unwrap_or("none");
+    let solver = ["greedy", "decomposition", "milp"].into_iter().find(|s| solvers.contains(s)).unwrap_or("none");
     let objective = problem.objective(&plan);
     let solution = Solution {
         plan,
@@ -122,13 +175,15 @@ fn join(problem: &Problem, parts: &[(Group, Problem)], answers: Vec<Answer>, met
         gap: 0.0,
         refused,
         stopped: false,
+        stopped_at: None,
     };
     finished(solution, meter)
 }
 
 fn finished(solution: Solution, meter: &mut Meter<'_>) -> Solution {
     let gap = (solution.objective - solution.bound) / solution.objective.abs().max(1e-9);
-    Solution { gap: gap.max(0.0), work_units: meter.used(), stopped: meter.was_stopped(), ..solution }
+    let (work_units, stopped) = (meter.used(), meter.was_stopped());
+    Solution { gap: gap.max(0.0), work_units, stopped, stopped_at: meter.stopped_at(), ..solution }
 }
 
 /// The last word: a plan that does not add up is replaced by the greedy one, and that by the fewest
@@ -147,5 +202,9 @@ fn checked(problem: &Problem, mut solution: Solution) -> Solution {
     solution
 }
 
+#[cfg(test)]
+mod brute;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -147,6 +147,7 @@ impl Stage {
             state: State::default(),
             store: None,
             journal: None,
+            is_timed: false,
         });
         let clock = Arc::new(ManualClock::new(START_UNIX_SECONDS));
         let demo = Arc::new(ArcSwapOption::empty());

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use poolwright::control::{
-    Decision, Detail, Focus, Journal, JournalLimits, LatencyTarget, OtherChoice, State, decide, decide_with, moment,
+    Decision, Detail, Focus, Journal, JournalLimits, LatencyTarget, OtherChoice, Search, State, decide, decide_within,
+    moment,
 };
 use poolwright::observe::{Observation, PoolObservation};
 use poolwright::policy::{Policy, load};
@@ -70,7 +71,8 @@ fn full(policy: &Policy, ticks: u32, rate: f64) -> Decision {
     let folder = tempfile::tempdir().unwrap();
     let (_, before) = journaled(folder.path(), policy, ticks, rate);
     let observation = look(policy, ticks, rate);
-    decide_with(policy, &observation, before, observation.at_seconds, Detail::Full { first: None }).0
+    let search = Search { detail: Detail::Full { first: None }, ..Search::default() };
+    decide_within(policy, &observation, before, observation.at_seconds, &search).0
 }
 
 fn policy() -> Policy {
@@ -82,7 +84,10 @@ fn more_detail_decides_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let (brief, before) = journaled(folder.path(), &policy(), 24, 80.0);
     let observation = look(&policy(), 24, 80.0);
-    let decided = |detail| decide_with(&policy(), &observation, before.checkpoint(), observation.at_seconds, detail);
+    let decided = |detail| {
+        let search = Search { detail, ..Search::default() };
+        decide_within(&policy(), &observation, before.checkpoint(), observation.at_seconds, &search)
+    };
     let (full, state) = decided(Detail::Full { first: Some(1) });
     let (again, other) = decided(Detail::Brief);
     assert_eq!(brief, again);

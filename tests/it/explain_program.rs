@@ -106,7 +106,7 @@ fn an_earlier_moment_is_found_by_its_time() {
 
 /// Without what later versions added.
 fn older(value: &mut Value) {
-    const NEW: [&str; 13] = [
+    const NEW: [&str; 16] = [
         "analysis",
         "price_per_hour",
         "level",
@@ -120,6 +120,9 @@ fn older(value: &mut Value) {
         "stopped",
         "reason_units",
         "capacity",
+        "effort_units",
+        "stopped_at",
+        "acting_stopped_at",
     ];
     match value {
         Value::Object(map) => {

@@ -55,6 +55,7 @@ async fn play(policy: &Policy, factor: f64) -> Run {
         state: State::default(),
         store: None,
         journal: None,
+        is_timed: false,
     });
     daemon.warm_up(START).await;
     let mut run = Run { kept: 0.0, replicas: 0.0, itl_factor: None, drift: false };

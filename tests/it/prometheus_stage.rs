@@ -60,6 +60,7 @@ impl LiveStage {
             state: State::default(),
             store: None,
             journal: None,
+            is_timed: false,
         });
         let options = ScrapeOptions { discovery: vec![fleet.discovery_url()], ..ScrapeOptions::default() };
         let scrape = ScrapeSource::new(options).unwrap();

@@ -111,6 +111,7 @@ impl Chain {
             state,
             store: None,
             journal: None,
+            is_timed: false,
         };
         let daemon = Daemon::new(parts);
         let free = std::net::TcpListener::bind((Ipv4Addr::new(127, 41, 0, 1), 0)).unwrap();

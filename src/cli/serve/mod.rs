@@ -104,6 +104,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit> {
         state,
         store,
         journal,
+        is_timed: true,
     });
     sockets.announce(&args)?;
     let serving =

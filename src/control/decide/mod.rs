@@ -18,9 +18,9 @@ pub use calibrate::LiveMemory;
 pub(in crate::control) use calibrate::readable;
 pub use size::{GivenDemand, Sizing, size};
 
-use super::{Analysis, Decision, State};
+use super::{Analysis, Decision, SolveReport, State};
 use crate::observe::Observation;
-use crate::plan::{Effort, Problem, Solution, solve};
+use crate::plan::{Effort, Problem, Solution, solve_again};
 use crate::policy::{Mode, Policy, Pool};
 use crate::safety::{self, Inputs, Knowledge, Move, Rule, Verdict, judge};
 use problem::Built;
@@ -45,26 +45,48 @@ pub enum Detail {
 /// `observation.pools` must have one entry per pool of the policy, in the same order; an entry that is
 /// absent counts as missing data. `now_seconds` is Unix time.
 pub fn decide(policy: &Policy, observation: &Observation, state: State, now_seconds: f64) -> (Decision, State) {
-    decide_with(policy, observation, state, now_seconds, Detail::Brief)
+    decide_within(policy, observation, state, now_seconds, &Search::default())
 }
 
-/// The same with more of its reasons. What is decided does not depend on `detail`.
-pub fn decide_with(
+/// How much the plans behind a decision may be searched: the one with all pools, and the one with those only
+/// that follow it; and how much is said of the reasons, which changes nothing of what is decided.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search<'a> {
+    pub advised: Effort<'a>,
+    pub acting: Effort<'a>,
+    pub detail: Detail,
+}
+
+impl Search<'_> {
+    /// The search behind a decision, to find it again.
+    pub fn of(solve: &SolveReport) -> Self {
+        let effort = |units, stop_at| Effort { units, stop_at, ..Effort::default() };
+        Self {
+            advised: effort(solve.effort_units, solve.stopped_at),
+            acting: effort(solve.effort_units, solve.acting_stopped_at),
+            detail: Detail::Brief,
+        }
+    }
+}
+
+/// [`decide`] with a limit on the search, in units of work and by a flag from outside.
+pub fn decide_within(
     policy: &Policy,
     observation: &Observation,
     mut state: State,
     now_seconds: f64,
-    detail: Detail,
+    search: &Search<'_>,
 ) -> (Decision, State) {
+    let detail = search.detail;
     own(policy, &mut state);
     let known = learn::learn(policy, observation, &mut state, now_seconds);
     let free = problem::build(policy, &known, &mut state, problem::Scope::All);
-    let advised = solve(&free.problem, &Effort::default());
+    let advised = solve_again(&free.problem, &search.advised, &mut state.planner.advised);
     // Pools that only advise do not follow, so the numbers that are acted on must not count on them.
     let mixed = [Mode::Act, Mode::Advise].iter().all(|m| policy.pools.iter().any(|p| p.mode == *m));
     let acted = mixed.then(|| {
         let built = problem::build(policy, &known, &mut state, problem::Scope::ActingOnly);
-        let solution = solve(&built.problem, &Effort::default());
+        let solution = solve_again(&built.problem, &search.acting, &mut state.planner.acting);
         (built, solution)
     });
     let (acting, acting_solution) = acted.as_ref().map_or((&free, &advised), |(b, s)| (b, s));
@@ -92,6 +114,7 @@ pub fn decide_with(
         acting: (acting, acting_solution),
         planned: &planned,
         verdicts: &verdicts,
+        effort_units: search.advised.units,
     };
     let reasons = reasons::reasons(policy, &answer, detail);
     let decision = report::report(policy, observation, &answer, reasons, now_seconds);
@@ -115,6 +138,7 @@ struct Answer<'a> {
     acting: (&'a Built, &'a Solution),
     planned: &'a [Option<u32>],
     verdicts: &'a [Verdict],
+    effort_units: u64,
 }
 
 impl Answer<'_> {

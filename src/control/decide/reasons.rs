@@ -48,6 +48,9 @@ pub(super) struct PoolReasons {
 /// The reasons of every pool, and the units of work they took.
 pub(super) fn reasons(policy: &Policy, answer: &Answer<'_>, detail: Detail) -> (Vec<PoolReasons>, u64) {
     let care = detail.care();
+    // A decision that was short of time spends none on this.
+    let is_short = detail == Detail::Brief && [answer.acting.1, answer.free.1].iter().any(|s| s.stopped);
+    let questions = if is_short { 0 } else { care.questions };
     let mut acting = care.analyst(answer.acting);
     let is_mixed = !std::ptr::eq(answer.acting.0, answer.free.0);
     let mut free = is_mixed.then(|| care.analyst(answer.free));
@@ -59,7 +62,7 @@ pub(super) fn reasons(policy: &Policy, answer: &Answer<'_>, detail: Detail) -> (
         let subject = Subject { policy, answer, pool: p };
         found[p].level = subject.level();
         found[p].full_limits = subject.full_limits(analyst);
-        if answer.planned[p].is_none() || mode == Mode::Off || asked >= care.questions || spent >= care.all {
+        if answer.planned[p].is_none() || mode == Mode::Off || asked >= questions || spent >= care.all {
             continue;
         }
         let before = analyst.spent();

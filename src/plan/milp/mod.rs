@@ -6,6 +6,7 @@
 //! stages are skipped.
 
 mod model;
+mod pick;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,14 +16,13 @@ use microlp::{ResumeOptions, SolveOptions, SolveOutcome};
 use super::effort::Meter;
 use super::{Objective, Plan, Problem};
 use model::{Columns, Found};
+pub(super) use pick::{Pick, pick};
 
 /// Answer of the exact solver.
 pub(super) struct Exact {
     pub plan: Plan,
     /// Proven lower bound on the objective, among the plans with this plan's shortfall.
     pub bound: f64,
-    /// Whether every stage was searched to its end, so that the plan is the best there is.
-    pub proven: bool,
 }
 
 /// Relative gap at which a stage counts as solved.
@@ -50,53 +50,83 @@ enum Fixed {
 /// the solver failed.
 pub(super) fn exact(problem: &Problem, start: Option<&Plan>, meter: &mut Meter) -> Option<Exact> {
     if matches!(problem.objective, Objective::Weighted(_)) {
-        return stage(problem, &Goal::Cost, &Fixed::Sums(vec![]), start, meter).map(|s| s.finish(problem, true));
+        return stage(problem, &Goal::Cost, &Fixed::Sums(vec![]), start, meter).map(|s| s.finish(problem));
     }
     if let Some(served) = stage(problem, &Goal::Cost, &Fixed::Served, start, meter) {
-        return Some(served.finish(problem, true));
+        return Some(served.finish(problem));
     }
     let mut limits: Vec<(i32, f64)> = vec![];
-    let mut proven = true;
     let zero = vec![0.0; problem.cells.len()];
     for (priority, _) in problem.shortfall_by_priority(&zero) {
         let found = stage(problem, &Goal::Shortfall(priority), &Fixed::Sums(limits.clone()), start, meter)?;
-        proven &= found.proven;
         limits.push((priority, found.found.shortfall_of(problem, priority)));
     }
-    stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem, proven))
+    stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem))
 }
+
+/// Slices of nodes that one model's exact answer may take.
+const BOUNDED_SLICES: u64 = 6;
+/// Relative gap at which one model's answer is good enough.
+const BOUNDED_GAP: f64 = 2e-3;
+
+/// One model at weighted prices: a plan and a bound, both as good as a few slices make them.
+pub(super) fn bounded(problem: &Problem, start: &Plan, meter: &mut Meter<'_>) -> Option<Exact> {
+    let search = Depth { gap: BOUNDED_GAP, slices: BOUNDED_SLICES };
+    let fixed = Fixed::Sums(vec![]);
+    stage_to(problem, &Goal::Cost, &fixed, Some(start), search, meter).map(|s| s.finish(problem))
+}
+
+/// How deep a stage is searched.
+#[derive(Clone, Copy)]
+struct Depth {
+    /// Relative gap at which it ends.
+    gap: f64,
+    /// Slices of nodes after which it ends.
+    slices: u64,
+}
+
+const FULL: Depth = Depth { gap: GAP, slices: u64::MAX };
 
 struct Stage {
     found: Found,
     bound: f64,
-    proven: bool,
 }
 
 impl Stage {
-    fn finish(self, problem: &Problem, proven: bool) -> Exact {
-        Exact { plan: self.found.plan(problem), bound: self.bound, proven: proven && self.proven }
+    fn finish(self, problem: &Problem) -> Exact {
+        Exact { plan: self.found.plan(problem), bound: self.bound }
     }
 }
 
 fn stage(problem: &Problem, goal: &Goal, fixed: &Fixed, start: Option<&Plan>, meter: &mut Meter) -> Option<Stage> {
+    stage_to(problem, goal, fixed, start, FULL, meter)
+}
+
+fn stage_to(
+    problem: &Problem,
+    goal: &Goal,
+    fixed: &Fixed,
+    start: Option<&Plan>,
+    depth: Depth,
+    meter: &mut Meter,
+) -> Option<Stage> {
     let (vars, columns, objective) = Columns::new(problem, goal, fixed);
     let mut model = vars.minimise(objective).using(microlp);
     let rows = columns.add_rows(problem, goal, fixed, &mut model);
     let mut options = SolveOptions::default();
-    options.mip_gap = GAP;
+    options.mip_gap = depth.gap;
     options.node_limit = Some(SLICE);
     options.warm_start = start.and_then(|plan| columns.values_of(problem, fixed, plan));
     let cost = iteration_cost(columns.count(), rows);
     // A panic of the solver must not end the loop; the model is dropped with it.
-    let outcome = catch_unwind(AssertUnwindSafe(|| search(&model, options, cost, meter))).ok()??;
+    let outcome = catch_unwind(AssertUnwindSafe(|| search(&model, options, cost, depth, meter))).ok()??;
     let stats = outcome.stats();
     let values: Vec<f64> = outcome.solution()?.iter().map(|(_, v)| v).collect();
     if !values.iter().all(|v| v.is_finite()) {
         return None;
     }
-    let gap = stats.gap.unwrap_or(f64::INFINITY);
     let bound = stats.best_bound.unwrap_or(f64::NEG_INFINITY);
-    Some(Stage { found: columns.read(&values), bound: columns.true_bound(problem, bound), proven: gap <= GAP })
+    Some(Stage { found: columns.read(&values), bound: columns.true_bound(problem, bound) })
 }
 
 /// Search in slices, so that the effort is counted and the stop flag seen.
@@ -104,21 +134,24 @@ fn search(
     model: &good_lp::solvers::microlp::MicroLpProblem,
     options: SolveOptions,
     cost: u64,
+    depth: Depth,
     meter: &mut Meter,
 ) -> Option<SolveOutcome> {
     let mut outcome = model.as_inner().solve_with(options).ok()?;
     let mut counted = 0;
+    let mut slices = 0;
     loop {
+        slices += 1;
         let iterations = outcome.stats().lp_iterations;
         meter.spend((iterations - counted).max(1) * cost);
         counted = iterations;
         let limited = outcome.termination_reason() == microlp::TerminationReason::NodeLimit;
-        if !limited || meter.is_spent() {
+        if !limited || slices >= depth.slices || meter.is_spent() {
             return Some(outcome);
         }
         let mut more = ResumeOptions::default();
         more.node_limit = Some(SLICE);
-        more.mip_gap = Some(GAP);
+        more.mip_gap = Some(depth.gap);
         outcome = outcome.resume_with(more).ok()?;
     }
 }

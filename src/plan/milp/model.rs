@@ -9,7 +9,7 @@ use crate::plan::{Flow, Objective, Plan, Problem};
 
 /// Share of a cell below which a flow is noise of the solver.
 const NOISE: f64 = 1e-9;
-/// Slack given to the stages before, relative.
+/// Slack given to the stages before, as a part of the priority's load.
 const STAGE_SLACK: f64 = 1e-7;
 /// Weight of the order of names against the price, so that ties always fall the same way.
 const TIE: f64 = 1e-7;
@@ -74,8 +74,15 @@ impl Columns {
         let mut adder = Adder { vars: ProblemVariables::new(), count: 0 };
         let has_load = |cell: usize| problem.cells[cell].rate > 0.0;
         let unit = || variable().min(0.0).max(1.0);
+        let must_serve = |cell: usize| match fixed {
+            Fixed::Served => true,
+            Fixed::Sums(limits) => {
+                let priority = problem.cells[cell].priority;
+                limits.iter().any(|(p, most)| *p == priority && *most <= STAGE_SLACK * rate_of(problem, priority))
+            }
+        };
         let short = (0..problem.cells.len())
-            .map(|cell| (has_load(cell) && !matches!(fixed, Fixed::Served)).then(|| adder.add(unit())))
+            .map(|cell| (has_load(cell) && !must_serve(cell)).then(|| adder.add(unit())))
             .collect();
         let (mut levels, mut of_pool) = (vec![], vec![]);
         for (pool, tiers) in tiers_of(problem).into_iter().enumerate() {
@@ -127,7 +134,7 @@ impl Columns {
         let mut sum = Expression::with_capacity(self.count);
         let shorts = || problem.cells.iter().zip(&self.short).enumerate().filter_map(|(i, (c, s))| Some((i, c, (*s)?)));
         if let Goal::Shortfall(priority) = goal {
-            let all: f64 = problem.cells.iter().filter(|c| c.priority == *priority).map(|c| c.rate).sum();
+            let all = rate_of(problem, *priority);
             for (_, cell, short) in shorts().filter(|(_, c, _)| c.priority == *priority) {
                 sum.add_mul(cell.rate / all, short.variable);
             }
@@ -202,7 +209,7 @@ impl Columns {
                         sum.add_mul(cell.rate, short.variable);
                     }
                 }
-                add(constraint!(sum <= limit * (1.0 + STAGE_SLACK) + STAGE_SLACK));
+                add(constraint!(sum <= limit + STAGE_SLACK * rate_of(problem, priority)));
             }
         }
         rows
@@ -299,6 +306,11 @@ impl Columns {
             short: self.short.iter().map(|c| c.map_or(0.0, |c| values[c.at].clamp(0.0, 1.0))).collect(),
         }
     }
+}
+
+/// Load of one priority, requests per second.
+fn rate_of(problem: &Problem, priority: i32) -> f64 {
+    problem.cells.iter().filter(|c| c.priority == priority).map(|c| c.rate).sum()
 }
 
 /// Latency levels of each pool, tightest first.

@@ -174,7 +174,7 @@ proptest! {
             if random() < 0.6 { serves.push(Serve { tier, ..serve(c, p, 0.2 + random() * 9.0) }); }
         }}}
         let problem = fleet(cells, pools, &[stock; 3], serves);
-        let budget = Effort { units: 200_000, stop: None };
+        let budget = Effort { units: 200_000, ..Effort::default() };
         let s = solve(&problem, &budget);
         prop_assert!(verify(&problem, &s.plan).is_ok(), "{:?}", verify(&problem, &s.plan));
         prop_assert_eq!(&s, &solve(&problem, &budget));

@@ -1,0 +1,107 @@
+//! What a solve leaves to the next: prices of the limits and plans of the models. By name, so that an edited
+//! policy finds what still fits.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::block::Run;
+use super::effort::Meter;
+use super::fleet::{Fleet, Member};
+use super::gub::Gub;
+
+/// Plans kept of each model.
+const PLANS: usize = 8;
+
+/// Memory of the planner. Never needed for an answer; with it the next one is found sooner.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Price of one more of each limit, by its name.
+    prices: BTreeMap<String, f64>,
+    /// Plans of each model, by the name of its first pool: pools in use with replicas and latency level.
+    plans: BTreeMap<String, Vec<Vec<Use>>>,
+}
+
+/// Replicas of one pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Use {
+    pool: String,
+    replicas: u32,
+    tier: usize,
+}
+
+impl Memory {
+    /// A memory of one plan: pools with their replicas.
+    pub fn of_replicas<'a>(replicas: impl IntoIterator<Item = (&'a str, u32)>, groups: &[Vec<String>]) -> Self {
+        let known: BTreeMap<&str, u32> = replicas.into_iter().collect();
+        let plan = |group: &Vec<String>| {
+            let runs = group.iter().filter_map(|pool| {
+                let replicas = *known.get(pool.as_str())?;
+                (replicas > 0).then(|| Use { pool: pool.clone(), replicas, tier: 0 })
+            });
+            (group.first().cloned().unwrap_or_default(), vec![runs.collect()])
+        };
+        Self { prices: BTreeMap::new(), plans: groups.iter().map(plan).collect() }
+    }
+
+    /// Give the fleet the columns and prices that are known of it; whether there were prices.
+    pub(super) fn recall(&self, fleet: &mut Fleet, meter: &mut Meter<'_>) -> bool {
+        let limits = fleet.most.len();
+        let mut gub = Gub::default();
+        for member in &mut fleet.members {
+            let Some(plans) = member.block.pools.first().and_then(|p| self.plans.get(&p.name)) else { continue };
+            for plan in plans {
+                let runs = runs_of(member, plan);
+                if member.block.allows(&runs) {
+                    member.add(runs, limits, &mut gub);
+                    meter.spend(1 + gub.pivots / 4);
+                }
+            }
+        }
+        let known: Option<Vec<f64>> = fleet.names.iter().map(|name| self.prices.get(name).copied()).collect();
+        match known {
+            Some(prices) if !self.prices.is_empty() || limits == 0 && !self.plans.is_empty() => {
+                fleet.prices = prices;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Remember the fleet's prices and the best columns of each model.
+    pub(super) fn keep(&mut self, fleet: &Fleet) {
+        self.prices = fleet.names.iter().cloned().zip(fleet.prices.iter().copied()).collect();
+        self.plans.clear();
+        for member in fleet.members.iter().filter(|m| !m.block.pools.is_empty()) {
+            let price = |c: usize| member.columns[c].priced(&fleet.prices);
+            let mut order: Vec<usize> = (0..member.columns.len()).collect();
+            order.sort_by(|&a, &b| {
+                (b == member.chosen).cmp(&(a == member.chosen)).then(price(a).total_cmp(&price(b))).then(a.cmp(&b))
+            });
+            order.truncate(PLANS);
+            let plans = order.into_iter().map(|c| uses_of(member, &member.columns[c].runs)).collect();
+            self.plans.insert(member.block.pools[0].name.clone(), plans);
+        }
+    }
+}
+
+fn runs_of(member: &Member, plan: &[Use]) -> Vec<Run> {
+    let run = |(pool, option): (usize, &super::PoolOption)| {
+        let known = plan.iter().find(|u| u.pool == option.name);
+        let level = |tier: usize| member.block.levels[pool].iter().position(|l| l.tier == tier).unwrap_or(0);
+        known.map_or(Run { replicas: option.min, level: 0 }, |u| Run {
+            replicas: u.replicas.clamp(option.min, option.max),
+            level: level(u.tier),
+        })
+    };
+    member.block.pools.iter().enumerate().map(run).collect()
+}
+
+fn uses_of(member: &Member, runs: &[Run]) -> Vec<Use> {
+    let of = |(pool, run): (usize, &Run)| Use {
+        pool: member.block.pools[pool].name.clone(),
+        replicas: run.replicas,
+        tier: member.block.levels[pool].get(run.level).map_or(0, |l| l.tier),
+    };
+    runs.iter().enumerate().filter(|(_, r)| r.replicas > 0).map(of).collect()
+}

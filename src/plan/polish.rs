@@ -1,0 +1,174 @@
+//! Improving a plan of many models until the effort is spent.
+//!
+//! The master's prices are right for the fleet as a whole; the last step to whole replicas needs plans of each
+//! model that use a little more of one limit and a little less of another. They are found by asking at prices
+//! that are moved up and down, and by fitting each model anew into what the others leave.
+
+use super::block::Run;
+use super::effort::Meter;
+use super::fleet::Fleet;
+use super::gub::Gub;
+use super::search::Search;
+
+/// How far prices are moved, as factors.
+const MOVES: [f64; 4] = [0.5, 0.8, 1.25, 2.0];
+/// Sweeps without gain after which the search ends.
+const PATIENCE: usize = 4;
+/// Gain of a sweep that counts, relative.
+const LEAST_GAIN: f64 = 1e-5;
+/// Nodes of the exact choice after the first sweep without gain; twice as many after each further one.
+const NODES: u64 = 500;
+/// Neighbours kept from each answer.
+const NEIGHBOURS: usize = 6;
+
+impl Fleet {
+    pub(super) fn polish(&mut self, meter: &mut Meter<'_>) {
+        let mut routes = Gub::default();
+        let mut idle = 0;
+        let mut sweep = 0;
+        while idle < PATIENCE && !meter.is_spent() {
+            let before = self.cost();
+            self.refit_all(meter);
+            for m in 0..self.members.len() {
+                self.ask_elsewhere(m, sweep, &mut routes, meter);
+                if meter.is_spent() {
+                    break;
+                }
+            }
+            self.choose(meter);
+            if self.cost() >= before * (1.0 - LEAST_GAIN) && !meter.is_spent() {
+                self.choose_exactly(NODES << idle, meter);
+            }
+            idle = if self.cost() < before * (1.0 - LEAST_GAIN) { 0 } else { idle + 1 };
+            sweep += 1;
+        }
+    }
+
+    /// Every model anew in what the others leave of the limits.
+    pub(super) fn refit_all(&mut self, meter: &mut Meter<'_>) {
+        let mut routes = Gub::default();
+        for m in 0..self.members.len() {
+            if meter.is_spent() {
+                return;
+            }
+            self.refit(m, &mut routes, meter);
+        }
+    }
+
+    /// The model anew in what the others leave of the limits, at most what it uses now of those that are
+    /// overstepped. Returns its best column, which may be the present one.
+    fn fitted(&mut self, m: usize, used: &[f64], routes: &mut Gub, meter: &mut Meter<'_>) -> usize {
+        let limits = self.most.len();
+        let member = &mut self.members[m];
+        let own = &member.columns[member.chosen];
+        let mut block = member.block.clone();
+        let mut rows: Vec<Vec<(usize, f64)>> = vec![vec![]; limits];
+        for (pool, uses) in member.uses.iter().enumerate() {
+            uses.iter().for_each(|&(limit, amount)| rows[limit].push((pool, amount)));
+        }
+        let mut runs: Vec<Run> = own.runs.clone();
+        let free = member.prices(&vec![0.0; limits]);
+        let worth = member.block.route(&free, &runs, &[], routes).worth;
+        for (limit, uses) in rows.into_iter().enumerate() {
+            let room = (self.most[limit] - used[limit] + own.uses[limit]).max(0.0);
+            give_back(&mut runs, &uses, room, &worth, &block);
+            block.limit(room, uses);
+        }
+        if !block.allows(&runs) {
+            return member.chosen;
+        }
+        let mut search = Search::new(&block, &free, routes);
+        let found = search.descend(runs);
+        meter.spend(search.work);
+        member.add(found.runs, limits, routes)
+    }
+
+    fn refit(&mut self, m: usize, routes: &mut Gub, meter: &mut Meter<'_>) {
+        let used = self.used();
+        let found = self.fitted(m, &used, routes, meter);
+        let member = &mut self.members[m];
+        if member.columns[found].cost < member.columns[member.chosen].cost * (1.0 - 1e-9) {
+            member.chosen = found;
+        }
+    }
+
+    /// Bring a choice that oversteps limits within them: the model that loses least gives way. Returns whether
+    /// that was possible.
+    pub(super) fn repair(&mut self, meter: &mut Meter<'_>) -> bool {
+        let mut routes = Gub::default();
+        for _ in 0..4 * self.members.len() {
+            let used = self.used();
+            let excess = |used: &[f64], most: &[f64], l: usize| (used[l] - most[l] * (1.0 + 1e-9) - 1e-9).max(0.0);
+            let over: Vec<usize> = (0..used.len()).filter(|&l| excess(&used, &self.most, l) > 0.0).collect();
+            if over.is_empty() {
+                return true;
+            }
+            let mut best: Option<(f64, usize, usize)> = None;
+            for m in 0..self.members.len() {
+                let member = &self.members[m];
+                let own = &member.columns[member.chosen];
+                if over.iter().all(|&l| own.uses[l] <= 0.0) {
+                    continue;
+                }
+                let found = self.fitted(m, &used, &mut routes, meter);
+                let member = &self.members[m];
+                let (own, new) = (&member.columns[member.chosen], &member.columns[found]);
+                let freed: f64 = over
+                    .iter()
+                    .map(|&l| {
+                        (own.uses[l] - new.uses[l]).clamp(0.0, excess(&used, &self.most, l)) / self.most[l].max(1.0)
+                    })
+                    .sum();
+                if freed <= 0.0 {
+                    continue;
+                }
+                let loss = (new.cost - own.cost).max(0.0) / freed;
+                if best.is_none_or(|b| loss < b.0) {
+                    best = Some((loss, m, found));
+                }
+            }
+            let Some((_, m, found)) = best else { return false };
+            self.members[m].chosen = found;
+        }
+        false
+    }
+
+    /// Plans of the model at moved prices.
+    fn ask_elsewhere(&mut self, m: usize, sweep: usize, routes: &mut Gub, meter: &mut Meter<'_>) {
+        let limits = self.most.len();
+        let moved: Vec<f64> = self
+            .prices
+            .iter()
+            .enumerate()
+            .map(|(l, p)| p * MOVES[(sweep * 7 + m * 3 + l * 5 + sweep * l) % MOVES.len()])
+            .collect();
+        let member = &mut self.members[m];
+        let asked = member.prices(&moved);
+        let mut search = Search::new(&member.block, &asked, routes);
+        let found = search.descend(member.columns[member.chosen].runs.clone());
+        meter.spend(search.work);
+        let mut seen = std::mem::take(&mut search.seen);
+        seen.sort_by(|a, b| a.price.total_cmp(&b.price));
+        seen.truncate(NEIGHBOURS);
+        let near = found.price + 0.05 * found.price.abs();
+        member.add(found.runs, limits, routes);
+        for other in seen.into_iter().filter(|s| s.price <= near) {
+            member.add(other.runs, limits, routes);
+        }
+    }
+}
+
+/// Give back replicas until the use fits the room, those of the least worth first.
+fn give_back(runs: &mut [Run], uses: &[(usize, f64)], room: f64, worth: &[f64], block: &super::block::Block) {
+    let used = |runs: &[Run]| uses.iter().map(|&(p, a)| a * f64::from(runs[p].replicas)).sum::<f64>();
+    while used(runs) > room + 1e-9 {
+        let least = uses
+            .iter()
+            .filter(|(p, amount)| *amount > 0.0 && runs[*p].replicas > block.pools[*p].min)
+            .min_by(|a, b| (worth[a.0] / a.1).total_cmp(&(worth[b.0] / b.1)).then(a.0.cmp(&b.0)));
+        match least {
+            Some(&(pool, _)) => runs[pool].replicas -= 1,
+            None => return,
+        }
+    }
+}
