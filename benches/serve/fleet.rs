@@ -28,6 +28,7 @@ pub fn published(pools: usize, round: usize) -> Published {
         classes: vec![],
         models: vec![],
         accelerators: vec![],
+        limits: vec![],
         solve: SolveReport { solver: "milp".into(), ..SolveReport::default() },
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,

@@ -164,6 +164,7 @@ impl Daemon {
             }
         };
         self.status.decide_seconds = started.elapsed().as_secs_f64();
+        self.status.refused_plans += u64::from(decision.solve.refused);
         self.pace.learn(decision.solve.work_units + decision.solve.reason_units, self.status.decide_seconds);
         let decision = Arc::new(decision);
         self.record(&observation, &decision);

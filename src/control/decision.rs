@@ -6,7 +6,7 @@ use super::reasons::{Analysis, OperatingLevel, OtherPlan, PoolWeight, Prediction
 use crate::observe::cluster::PoolCluster;
 use crate::observe::{Finding, Histogram, Quality};
 use crate::perf::Evidence;
-use crate::policy::{Mode, Promise};
+use crate::policy::{LimitScope, Mode, Promise};
 
 /// Everything one call of [`decide`](crate::control::decide) concluded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Decision {
     pub classes: Vec<ClassDecision>,
     pub models: Vec<ModelDecision>,
     pub accelerators: Vec<AcceleratorUse>,
+    /// Quotas, reservations, budgets, power.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitUse>,
     pub solve: SolveReport,
     /// Cost per hour of the replicas that are ready or starting now.
     pub current_cost_per_hour: f64,
@@ -146,6 +149,14 @@ pub enum Binding {
     Throughput,
     /// No more accelerators of this type.
     Stock,
+    /// No more accelerators in a quota.
+    Quota,
+    /// No more reserved accelerators.
+    Reservation,
+    /// The budget per hour is spent.
+    Budget,
+    /// The limit on power is reached.
+    Power,
     /// The operator's lower limit.
     Min,
     /// The operator's upper limit.
@@ -173,6 +184,10 @@ impl Binding {
             Self::MaxSequences => "max-sequences",
             Self::Throughput => "throughput",
             Self::Stock => "stock",
+            Self::Quota => "quota",
+            Self::Reservation => "reservation",
+            Self::Budget => "budget",
+            Self::Power => "power",
             Self::Min => "min",
             Self::Max => "max",
             Self::Hold => "hold",
@@ -244,11 +259,25 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AcceleratorUse {
     pub accelerator: String,
+    /// Those that can be had: the least of stock and what quota and reservation of this type alone allow.
     pub stock: u32,
     /// In replicas that are ready or starting.
     pub in_use: u32,
     /// In recommended replicas.
     pub planned: u32,
+}
+
+/// Use of one limit besides stock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitUse {
+    pub limit: String,
+    pub scope: LimitScope,
+    /// Accelerators, currency per hour or watts, as the scope says.
+    pub most: f64,
+    /// By replicas that are ready or starting.
+    pub in_use: f64,
+    /// By recommended replicas.
+    pub planned: f64,
 }
 
 /// How the plan was found.

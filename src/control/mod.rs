@@ -19,8 +19,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use daemon::{Daemon, DaemonParts, PolicyReload};
 pub use decide::{Detail, GivenDemand, LiveMemory, Search, Sizing, decide, decide_within, problem_of, size};
 pub use decision::{
-    AcceleratorUse, Binding, ClassDecision, Decision, Latency, LiveCorrection, ModelDecision, PoolDecision, Route,
-    SolveReport,
+    AcceleratorUse, Binding, ClassDecision, Decision, Latency, LimitUse, LiveCorrection, ModelDecision, PoolDecision,
+    Route, SolveReport,
 };
 pub use journal::{Entry, Journal, JournalLimits, read as read_journal};
 pub use published::{DaemonStatus, HistoryPoint, PolicyStatus, Published, Withheld};

@@ -38,6 +38,8 @@ pub struct DaemonStatus {
     pub failed_observations: u64,
     /// Duration of the last decision and of the last observation, wall-clock seconds.
     pub decide_seconds: f64,
+    /// Answers of a solver that the independent check refused and replaced.
+    pub refused_plans: u64,
     pub observe_seconds: f64,
     pub journal_errors: u64,
     pub state_errors: u64,

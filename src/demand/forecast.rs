@@ -163,6 +163,13 @@ impl RateMemory {
         runs
     }
 
+    /// What is remembered, newest first, the minute that is not over included.
+    pub fn newest_first(&self) -> impl Iterator<Item = RatePoint> + '_ {
+        let last = self.minutes.back().map_or(f64::NEG_INFINITY, |p| p.at_seconds);
+        let begun = self.newest.filter(|p| p.at_seconds > last);
+        begun.into_iter().chain(self.minutes.iter().rev().copied())
+    }
+
     /// Minutes remembered.
     pub fn len(&self) -> usize {
         self.minutes.len()

@@ -153,6 +153,8 @@ pub enum FindingKind {
     ModelDrift,
     /// One request of the greatest length does not fit into a server's KV memory.
     KvTooSmall,
+    /// A limit of the policy is exceeded by what has to run, or a floor cannot be reached.
+    LimitConflict,
 }
 
 /// How bad a finding is.
@@ -198,6 +200,7 @@ impl FindingKind {
             Self::ScalerServer => "scaler-server",
             Self::ModelDrift => "model-drift",
             Self::KvTooSmall => "kv-too-small",
+            Self::LimitConflict => "limit-conflict",
         }
     }
 
@@ -212,6 +215,7 @@ impl FindingKind {
             | Self::Unschedulable
             | Self::ModelDrift
             | Self::KvTooSmall
+            | Self::LimitConflict
             | Self::ScalerTolerance
             | Self::ScalerLimits
             | Self::ScalerBehavior

@@ -3,6 +3,9 @@
 //! Starts from the master's values, made whole, and from what is chosen; then exchanges the columns of one and
 //! of two models as long as something is gained. While searching, a limit may be overstepped at a price.
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::effort::Meter;
 use super::fleet::{Fleet, Master, Member};
 use super::milp::{Pick, pick};
@@ -121,8 +124,24 @@ impl<'a> Choice<'a> {
 }
 
 impl Fleet {
-    /// Choose one column for each model under the limits, never a worse choice than the present one.
-    pub(super) fn choose(&mut self, meter: &mut Meter<'_>) {
+    /// The master's values made whole: the largest of each model, and from the second sweep on one drawn by its
+    /// share.
+    fn rounded(&self, master: &Master, sweep: usize) -> Vec<usize> {
+        let mut rng = ChaCha8Rng::seed_from_u64(sweep as u64);
+        let mut chosen: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
+        let mut best = vec![0.0; chosen.len()];
+        for &(m, c, share) in &master.values {
+            let weight = if sweep == 0 { share } else { share * rng.random::<f64>() };
+            if weight > best[m] {
+                (chosen[m], best[m]) = (c, weight);
+            }
+        }
+        chosen
+    }
+
+    /// Choose one column for each model under the limits, never a worse choice than the present one. A further
+    /// `sweep` begins from another rounding of the master.
+    pub(super) fn choose(&mut self, sweep: usize, meter: &mut Meter<'_>) {
         let master = self.master();
         meter.spend(master.work);
         let before = self.cost();
@@ -134,17 +153,17 @@ impl Fleet {
             let amounts = master.prices.iter().zip(&most);
             amounts.map(|(p, most)| scale * (p + 0.1 * usual / most.max(1.0))).collect()
         };
-        let mut rounded: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
-        let mut share = vec![0.0; rounded.len()];
-        for &(m, c, value) in &master.values {
-            if value > share[m] {
-                (rounded[m], share[m]) = (c, value);
-            }
-        }
+        let rounded = self.rounded(&master, sweep);
         let present: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
         let mut best = (before, present.clone());
-        for start in [rounded, present] {
-            let mut choice = Choice::new(self, start, over(OVER), candidates.clone());
+        for (start, is_whole) in [(rounded.clone(), false), (rounded, true), (present, true)] {
+            self.take(&start);
+            // Either the models are fitted into the limits first, or the columns are exchanged first.
+            if !is_whole && !self.repair(meter) {
+                continue;
+            }
+            let chosen = self.members.iter().map(|m| m.chosen).collect();
+            let mut choice = Choice::new(self, chosen, over(OVER), candidates.clone());
             choice.improve();
             if !choice.fits() {
                 choice.over = over(100.0 * OVER);
@@ -152,14 +171,16 @@ impl Fleet {
             }
             meter.spend(choice.work);
             let (fits, found) = (choice.fits(), choice.chosen);
-            for (member, c) in self.members.iter_mut().zip(found) {
-                member.chosen = c;
-            }
+            self.take(&found);
             if (fits || self.repair(meter)) && self.cost() < best.0 {
                 best = (self.cost(), self.members.iter().map(|m| m.chosen).collect());
             }
         }
-        for (member, c) in self.members.iter_mut().zip(best.1) {
+        self.take(&best.1);
+    }
+
+    fn take(&mut self, chosen: &[usize]) {
+        for (member, &c) in self.members.iter_mut().zip(chosen) {
             member.chosen = c;
         }
     }

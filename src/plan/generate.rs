@@ -13,7 +13,7 @@ const SMOOTH: f64 = 0.3;
 const LEAST_ROUND: f64 = 1e-4;
 /// Gap between the relaxation's prices and its master at which they are good enough to begin with.
 const RELAXED_GAP: f64 = 1e-3;
-/// Replicas of a model up to which the search also begins from its last plan, not from the relaxation only.
+/// Replicas of a model up to which the search begins from its last plan; with more, the relaxation knows better.
 const FEW_REPLICAS: u32 = 30;
 
 impl Fleet {
@@ -70,7 +70,7 @@ impl Fleet {
             self.prices = asked;
             let mut improved = 0.0;
             for batch in batches(self.members.len()) {
-                let answers = self.answers(batch.clone(), |member, gub| answer(member, &self.prices, round == 0, gub));
+                let answers = self.answers(batch.clone(), |member, gub| answer(member, &self.prices, round, gub));
                 for (m, (found, seen, before, work)) in batch.zip(answers) {
                     meter.spend(work);
                     let member = &mut self.members[m];
@@ -158,6 +158,8 @@ fn batches(members: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..members).step_by(BATCH).map(move |first| first..(first + BATCH).min(members))
 }
 
+/// Rounds between two dives of a model with few replicas: in between the search goes on from its last plan.
+const DIVE_EVERY: usize = 2;
 /// Neighbours of an answer that become columns with it.
 const NEIGHBOURS: usize = 4;
 /// How much dearer than the answer they may be, relative.
@@ -166,27 +168,30 @@ const NEAR: f64 = 0.01;
 type Answer = (Found, Vec<Vec<Run>>, f64, u64);
 
 /// The best plan of one model at these prices, its neighbours, the best price known before, and the work.
-fn answer(member: &Member, prices: &[f64], is_first: bool, gub: &mut Gub) -> Answer {
+fn answer(member: &Member, prices: &[f64], round: usize, gub: &mut Gub) -> Answer {
     let asked = member.prices(prices);
     let price = |c: usize| member.columns[c].priced(prices);
     let best = (0..member.columns.len()).min_by(|&a, &b| price(a).total_cmp(&price(b)).then(a.cmp(&b)));
     let best = best.unwrap_or(member.chosen);
     let before = price(best);
     let mut search = Search::new(&member.block, &asked, gub);
-    let dived = search.dive();
-    let dived_price = search.price(&dived);
-    let few = dived.iter().map(|r| r.replicas).sum::<u32>() <= FEW_REPLICAS;
     let mut found = Found { runs: member.columns[best].runs.clone(), price: before };
     let mut seen = vec![];
-    let allowed = member.block.allows(&dived);
-    if allowed && (few || dived_price <= before) {
-        let other = search.descend(dived);
-        seen.append(&mut search.seen);
-        if other.price < found.price {
-            found = other;
+    let few = member.columns[best].runs.iter().map(|r| r.replicas).sum::<u32>() <= FEW_REPLICAS;
+    let mut from_best = round > 0;
+    if !few || round % DIVE_EVERY == 0 {
+        let dived = search.dive();
+        let dived_price = search.price(&dived);
+        if member.block.allows(&dived) && (few || dived_price <= before) {
+            let other = search.descend(dived);
+            seen.append(&mut search.seen);
+            from_best &= few;
+            if other.price < found.price {
+                found = other;
+            }
         }
     }
-    if !is_first && (few || dived_price > before) || !allowed {
+    if from_best || seen.is_empty() {
         let other = search.descend(member.columns[best].runs.clone());
         seen.append(&mut search.seen);
         if other.price < found.price {

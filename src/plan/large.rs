@@ -85,7 +85,7 @@ fn stage(problem: &Problem, goal: &Goal, start: &Plan, memory: &mut Memory, mete
     let until = |share: f64| begun.saturating_add((left as f64 * share) as u64);
     let is_warm = memory.recall(&mut fleet, meter);
     if is_warm {
-        fleet.choose(meter);
+        fleet.choose(0, meter);
         fleet.refit_all(meter);
     } else {
         fleet.relax(RELAX_ROUNDS, meter);
@@ -93,7 +93,7 @@ fn stage(problem: &Problem, goal: &Goal, start: &Plan, memory: &mut Memory, mete
     meter.until(until(GENERATE_UNTIL));
     fleet.generate(GENERATE_ROUNDS, meter);
     meter.until(u64::MAX);
-    fleet.choose(meter);
+    fleet.choose(0, meter);
     meter.until(until(CERTIFY_UNTIL));
     fleet.certify(meter);
     meter.until(u64::MAX);

@@ -14,6 +14,10 @@ use super::search::Search;
 const MOVES: [f64; 4] = [0.5, 0.8, 1.25, 2.0];
 /// Sweeps without gain after which the search ends.
 const PATIENCE: usize = 4;
+/// The same while the gap is wide.
+const MOST_PATIENCE: usize = 16;
+/// A wide gap, relative.
+const WIDE_GAP: f64 = 5e-3;
 /// Gain of a sweep that counts, relative.
 const LEAST_GAIN: f64 = 1e-5;
 /// Nodes of the exact choice after the first sweep without gain; twice as many after each further one.
@@ -26,7 +30,7 @@ impl Fleet {
         let mut routes = Gub::default();
         let mut idle = 0;
         let mut sweep = 0;
-        while idle < PATIENCE && !meter.is_spent() {
+        while idle < self.patience() && !meter.is_spent() {
             let before = self.cost();
             self.refit_all(meter);
             for m in 0..self.members.len() {
@@ -35,13 +39,19 @@ impl Fleet {
                     break;
                 }
             }
-            self.choose(meter);
+            self.choose(sweep, meter);
             if self.cost() >= before * (1.0 - LEAST_GAIN) && !meter.is_spent() {
-                self.choose_exactly(NODES << idle, meter);
+                self.choose_exactly(NODES << idle.min(4), meter);
             }
             idle = if self.cost() < before * (1.0 - LEAST_GAIN) { 0 } else { idle + 1 };
             sweep += 1;
         }
+    }
+
+    /// Sweeps without gain that are waited for: more while the bound says that there is something to gain.
+    fn patience(&self) -> usize {
+        let gap = (self.cost() - self.bound) / self.cost().abs().max(f64::MIN_POSITIVE);
+        if gap > WIDE_GAP { MOST_PATIENCE } else { PATIENCE }
     }
 
     /// Every model anew in what the others leave of the limits.
@@ -55,9 +65,9 @@ impl Fleet {
         }
     }
 
-    /// The model anew in what the others leave of the limits, at most what it uses now of those that are
-    /// overstepped. Returns its best column, which may be the present one.
-    fn fitted(&mut self, m: usize, used: &[f64], routes: &mut Gub, meter: &mut Meter<'_>) -> usize {
+    /// The model anew at these prices in what the others leave of the limits. Returns its best column, which may
+    /// be the present one.
+    fn fitted(&mut self, m: usize, used: &[f64], prices: &[f64], routes: &mut Gub, meter: &mut Meter<'_>) -> usize {
         let limits = self.most.len();
         let member = &mut self.members[m];
         let own = &member.columns[member.chosen];
@@ -67,8 +77,8 @@ impl Fleet {
             uses.iter().for_each(|&(limit, amount)| rows[limit].push((pool, amount)));
         }
         let mut runs: Vec<Run> = own.runs.clone();
-        let free = member.prices(&vec![0.0; limits]);
-        let worth = member.block.route(&free, &runs, &[], routes).worth;
+        let asked = member.prices(prices);
+        let worth = member.block.route(&asked, &runs, &[], routes).worth;
         for (limit, uses) in rows.into_iter().enumerate() {
             let room = (self.most[limit] - used[limit] + own.uses[limit]).max(0.0);
             give_back(&mut runs, &uses, room, &worth, &block);
@@ -77,7 +87,7 @@ impl Fleet {
         if !block.allows(&runs) {
             return member.chosen;
         }
-        let mut search = Search::new(&block, &free, routes);
+        let mut search = Search::new(&block, &asked, routes);
         let found = search.descend(runs);
         meter.spend(search.work);
         member.add(found.runs, limits, routes)
@@ -85,7 +95,7 @@ impl Fleet {
 
     fn refit(&mut self, m: usize, routes: &mut Gub, meter: &mut Meter<'_>) {
         let used = self.used();
-        let found = self.fitted(m, &used, routes, meter);
+        let found = self.fitted(m, &used, &vec![0.0; self.most.len()], routes, meter);
         let member = &mut self.members[m];
         if member.columns[found].cost < member.columns[member.chosen].cost * (1.0 - 1e-9) {
             member.chosen = found;
@@ -96,6 +106,7 @@ impl Fleet {
     /// that was possible.
     pub(super) fn repair(&mut self, meter: &mut Meter<'_>) -> bool {
         let mut routes = Gub::default();
+        let prices = self.prices.clone();
         for _ in 0..4 * self.members.len() {
             let used = self.used();
             let excess = |used: &[f64], most: &[f64], l: usize| (used[l] - most[l] * (1.0 + 1e-9) - 1e-9).max(0.0);
@@ -110,7 +121,8 @@ impl Fleet {
                 if over.iter().all(|&l| own.uses[l] <= 0.0) {
                     continue;
                 }
-                let found = self.fitted(m, &used, &mut routes, meter);
+                // What is given up elsewhere has its price too.
+                let found = self.fitted(m, &used, &prices, &mut routes, meter);
                 let member = &self.members[m];
                 let (own, new) = (&member.columns[member.chosen], &member.columns[found]);
                 let freed: f64 = over
@@ -122,7 +134,7 @@ impl Fleet {
                 if freed <= 0.0 {
                     continue;
                 }
-                let loss = (new.cost - own.cost).max(0.0) / freed;
+                let loss = (new.priced(&prices) - own.priced(&prices)).max(0.0) / freed;
                 if best.is_none_or(|b| loss < b.0) {
                     best = Some((loss, m, found));
                 }

@@ -1,5 +1,6 @@
 //! Which solver solves what, and the last word on every answer.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::effort::{Effort, Meter};
@@ -8,7 +9,7 @@ use super::large::{decompose, routed};
 use super::memory::Memory;
 use super::milp::exact;
 use super::parts::{Group, components, is_shareable, merge, part_of};
-use super::{Flow, Objective, Plan, Problem, Solution, verify};
+use super::{Flow, Objective, Plan, Problem, Serve, Solution, Stage, verify};
 
 /// Pools up to which a part is given to the exact solver as a whole.
 const EXACT_POOLS: usize = 110;
@@ -186,10 +187,59 @@ fn finished(solution: Solution, meter: &mut Meter<'_>) -> Solution {
     Solution { gap: gap.max(0.0), work_units, stopped, stopped_at: meter.stopped_at(), ..solution }
 }
 
+/// Load that may wait gets what is left of the replicas there are, most important first.
+fn use_what_is_left(problem: &Problem, plan: &mut Plan) {
+    let mut load = vec![0.0; problem.pools.len()];
+    let open = |plan: &Plan, stage: Stage| plan.tiers[stage.pool].is_none_or(|tier| tier == stage.tier);
+    for flow in &plan.flows {
+        let is_way = |s: &&Serve| {
+            (s.cell, s.pool, s.then.map(|t| t.pool)) == (flow.cell, flow.pool, flow.then)
+                && s.stages().all(|stage| plan.tiers[stage.pool] == Some(stage.tier))
+        };
+        for stage in problem.serves.iter().find(is_way).into_iter().flat_map(Serve::stages) {
+            load[stage.pool] += flow.rate / stage.rate;
+        }
+    }
+    let mut waiting: Vec<usize> = (0..problem.cells.len()).filter(|&c| problem.cells[c].may_wait > 0.0).collect();
+    waiting.sort_by_key(|&c| (Reverse(problem.cells[c].priority), c));
+    for cell in waiting {
+        let mut left = problem.cells[cell].may_wait;
+        // A pool that serves nothing yet takes its loosest level.
+        let mut ways: Vec<&Serve> = problem.serves.iter().filter(|s| s.cell == cell).collect();
+        ways.sort_by_key(|s| (s.pool, Reverse(s.tier)));
+        for serve in ways {
+            let room = |s: Stage| (f64::from(plan.replicas[s.pool]) - load[s.pool]).max(0.0) * s.rate;
+            let rate = serve.stages().map(room).fold(left, f64::min);
+            if rate <= 0.0 || !serve.stages().all(|s| open(plan, s)) {
+                continue;
+            }
+            for stage in serve.stages() {
+                plan.tiers[stage.pool] = Some(stage.tier);
+                load[stage.pool] += rate / stage.rate;
+            }
+            let then = serve.then.map(|s| s.pool);
+            let same = |f: &&mut Flow| (f.cell, f.pool, f.then) == (cell, serve.pool, then);
+            match plan.flows.iter_mut().find(same) {
+                Some(flow) => flow.rate += rate,
+                None => plan.flows.push(Flow { cell, pool: serve.pool, then, rate }),
+            }
+            left -= rate;
+        }
+    }
+    plan.flows.sort_by_key(|f| (f.cell, f.pool, f.then));
+}
+
 /// The last word: a plan that does not add up is replaced by the greedy one, and that by the fewest
 /// replicas allowed.
 fn checked(problem: &Problem, mut solution: Solution) -> Solution {
     if verify(problem, &solution.plan).is_ok() {
+        if problem.cells.iter().any(|c| c.may_wait > 0.0) {
+            let mut filled = solution.plan.clone();
+            use_what_is_left(problem, &mut filled);
+            if verify(problem, &filled).is_ok() {
+                solution.plan = filled;
+            }
+        }
         return solution;
     }
     solution.refused += 1;

@@ -13,6 +13,7 @@ pub mod profile;
 mod report;
 mod resolve;
 pub mod resolved;
+pub mod schedule;
 pub mod schema;
 pub mod selector;
 mod shape;
@@ -22,6 +23,9 @@ pub use load::{Watcher, files, from_text, load};
 pub use problem::{PolicyErrors, Problem, did_you_mean, listed};
 pub use profile::profile as read_profile;
 pub use report::{check_report, json_schema};
-pub use resolved::{Accelerator, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass};
+pub use resolved::{
+    Accelerator, FleetLimit, Floor, Least, LimitScope, Model, Planner, Policy, Pool, Promise, ScaleTarget, SloClass,
+};
+pub use schedule::{Schedule, Zone};
 pub use schema::{Engine, MetricsPort, Mode, Role};
 pub use selector::{Condition, NAMESPACE_LABEL, SeriesSelector};

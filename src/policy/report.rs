@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::resolved::{Model, Policy, Pool, Promise};
+use super::resolved::{Floor, Least, Model, Policy, Pool, Promise};
 use super::schema::Document;
 use super::units::Duration;
 
@@ -41,11 +41,21 @@ fn summary(policy: &Policy, out: &mut String) -> std::fmt::Result {
         let (name, stock, price, currency) = (&a.name, a.stock, a.price_per_hour, &policy.currency);
         writeln!(out, "accelerator {name}: stock {stock}, {price:.2} {currency}/h each, data sheet {}", a.sheet.name)?;
     }
+    for limit in &policy.limits {
+        writeln!(out, "limit {}: at most {}", limit.name, limit.words(limit.most, policy))?;
+    }
+    for schedule in &policy.schedules {
+        writeln!(out, "schedule {}: {schedule}", schedule.name)?;
+    }
     for class in &policy.classes {
-        writeln!(out, "class {} (priority {}): {}", class.name, class.priority, promise(&class.promise))?;
+        let wait = if class.may_wait { ", may wait for capacity that others leave" } else { "" };
+        writeln!(out, "class {} (priority {}): {}{wait}", class.name, class.priority, promise(&class.promise))?;
     }
     for model in &policy.models {
         writeln!(out, "model {}", model_line(policy, model))?;
+        for floor in &model.floors {
+            writeln!(out, "  floor {}", floor_line(policy, floor))?;
+        }
         for pool in &model.pools {
             writeln!(out, "  pool {}", pool_line(policy, &policy.pools[*pool]))?;
         }
@@ -77,6 +87,19 @@ fn model_line(policy: &Policy, model: &Model) -> String {
         model.classes.iter().map(|(c, share)| format!("{} {:.0} %", policy.classes[*c].name, 100.0 * share)).collect();
     let architecture = model.architecture.as_ref().map_or("unknown architecture", |a| &a.name);
     format!("{}/{}: {} ({architecture}); {}", model.namespace, model.name, model.served_name, shares.join(", "))
+}
+
+fn floor_line(policy: &Policy, floor: &Floor) -> String {
+    let least = match floor.least {
+        Least::Replicas { pool: Some(pool), replicas } => format!("{replicas} replicas of {}", policy.pools[pool].name),
+        Least::Replicas { pool: None, replicas } => format!("{replicas} replicas"),
+        Least::Rate { class: Some(class), requests_per_second } => {
+            format!("{requests_per_second} req/s of {}", policy.classes[class].name)
+        }
+        Least::Rate { class: None, requests_per_second } => format!("{requests_per_second} req/s"),
+    };
+    let when = floor.schedule.map_or("always".to_owned(), |s| format!("during {}", policy.schedules[s].name));
+    format!("{least} {when}")
 }
 
 fn pool_line(policy: &Policy, pool: &Pool) -> String {

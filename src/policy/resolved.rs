@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Schedule;
 use super::schema::{Engine, MetricsPort, Mode, Role};
 use super::selector::SeriesSelector;
 use crate::perf::{Architecture, DataSheet, Evidence, GivenLimits, Limits, PaperReplica, Parameters};
@@ -17,6 +18,9 @@ pub struct Policy {
     pub fingerprint: String,
     pub currency: String,
     pub accelerators: Vec<Accelerator>,
+    /// What holds besides the stock of each accelerator type; all of them at once.
+    pub limits: Vec<FleetLimit>,
+    pub schedules: Vec<Schedule>,
     /// Sorted by priority, most important first, then by name.
     pub classes: Vec<SloClass>,
     pub models: Vec<Model>,
@@ -34,12 +38,98 @@ pub struct Accelerator {
     pub sheet: DataSheet,
 }
 
+/// A limit on what all pools of some accelerator types use together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FleetLimit {
+    /// As it is called in explanations, e.g. `budget`.
+    pub name: String,
+    pub scope: LimitScope,
+    /// In the unit of the scope.
+    pub most: f64,
+    /// (accelerator, what one of them uses), in order of the accelerators.
+    pub uses: Vec<(usize, f64)>,
+}
+
+/// Where a limit comes from and what it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitScope {
+    /// Accelerators that there are.
+    Stock,
+    /// Accelerators that an account may use.
+    Quota,
+    /// Accelerators that are reserved.
+    Reservation,
+    /// Currency per hour.
+    Budget,
+    /// Watts, each accelerator at its highest draw.
+    Power,
+}
+
+impl LimitScope {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Quota => "quota",
+            Self::Reservation => "reservation",
+            Self::Budget => "budget",
+            Self::Power => "power",
+        }
+    }
+
+    /// An amount with its unit, e.g. `12 h100`, `4.5 USD/h`, `5.6 kW`.
+    pub fn amount(self, amount: f64, accelerators: &str, currency: &str) -> String {
+        // Sums of prices carry the binary rest of their parts.
+        let shown = |amount: f64| (amount * 1e4).round() / 1e4;
+        match self {
+            Self::Stock | Self::Quota | Self::Reservation => format!("{} {accelerators}", shown(amount)),
+            Self::Budget => format!("{} {currency}/h", shown(amount)),
+            Self::Power => format!("{} kW", shown(amount / 1000.0)),
+        }
+    }
+}
+
+impl FleetLimit {
+    /// What one accelerator of this type uses of it; 0 when it does not apply to them.
+    pub fn amount(&self, accelerator: usize) -> f64 {
+        self.uses.iter().find(|(a, _)| *a == accelerator).map_or(0.0, |(_, amount)| *amount)
+    }
+
+    /// An amount of it with its unit, e.g. `12 h100`, `4.5 USD/h`, `5.6 kW`.
+    pub fn words(&self, amount: f64, policy: &Policy) -> String {
+        let names: Vec<&str> = self.uses.iter().map(|(a, _)| policy.accelerators[*a].name.as_str()).collect();
+        // A list of many names is longer than what is said about them.
+        let accelerators = if names.len() > 2 { "accelerators".to_owned() } else { names.join(" or ") };
+        self.scope.amount(amount, &accelerators, &policy.currency)
+    }
+}
+
+/// What is kept ready whatever the load is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Floor {
+    /// Index of the schedule it is bound to; always when `None`.
+    pub schedule: Option<usize>,
+    pub least: Least,
+}
+
+/// How much is kept ready.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Least {
+    /// Replicas of the pool with this index, or of all pools of the model together.
+    Replicas { pool: Option<usize>, replicas: u32 },
+    /// Load of the class with this index, or of all classes together by their shares.
+    Rate { class: Option<usize>, requests_per_second: f64 },
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SloClass {
     pub name: String,
     /// Higher is more important.
     pub priority: i32,
     pub promise: Promise,
+    /// Whether requests may wait up to half of their deadline for capacity that others leave.
+    pub may_wait: bool,
 }
 
 /// What a class is promised.
@@ -70,6 +160,7 @@ pub struct Model {
     pub classes: Vec<(usize, f64)>,
     /// Indices of its pools.
     pub pools: Vec<usize>,
+    pub floors: Vec<Floor>,
     /// (input tokens, output tokens) to assume until requests were measured.
     pub expected_shape: Option<(f64, f64)>,
     /// Annotations of the document; the demo reads its traffic from them.
@@ -87,7 +178,7 @@ pub struct Pool {
     pub engine: Engine,
     pub mode: Mode,
     pub min: u32,
-    /// Most replicas: the smaller of the operator's limit and what the stock allows.
+    /// Most replicas: the smallest of the operator's limit and what each limit of the fleet allows the pool alone.
     pub max: u32,
     pub startup_seconds: f64,
     pub target: ScaleTarget,
@@ -110,6 +201,15 @@ pub struct Pool {
     pub limits_given: GivenLimits,
     /// Longest request that the servers take, tokens, where the operator or a profile says it.
     pub max_model_len: Option<u32>,
+}
+
+impl Policy {
+    /// Accelerators of a type that can be had: its stock, or less where its own quota or reservation is smaller.
+    pub fn can_be_had(&self, accelerator: usize) -> u32 {
+        let counts = |l: &&FleetLimit| matches!(l.scope, LimitScope::Quota | LimitScope::Reservation);
+        let own = self.limits.iter().filter(counts).filter(|l| l.uses == [(accelerator, 1.0)]);
+        own.map(|l| l.most as u32).fold(self.accelerators[accelerator].stock, u32::min)
+    }
 }
 
 impl Model {

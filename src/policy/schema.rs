@@ -1,6 +1,8 @@
 //! The policy as an operator writes it: Kubernetes-style documents, the same structs that a custom
 //! resource definition will carry. Nothing here is checked across fields; see `resolve`.
 
+mod floors;
+mod hardware;
 mod performance;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::units::Duration;
 pub use crate::perf::NumberFormat;
 use crate::perf::{EngineFamily, Limits};
+pub use floors::{FloorSpec, ScheduleSpec, Weekday};
+pub use hardware::{AcceleratorSpec, LimitSpec};
 pub use performance::{EstimateSpec, ExpertsSpec, ParallelismSpec, ParametersSpec, PerformanceSpec};
 
 /// `apiVersion` of every policy document.
@@ -74,6 +78,20 @@ pub struct FleetSpec {
     pub accelerators: Vec<AcceleratorSpec>,
     /// The promises.
     pub classes: Vec<ClassSpec>,
+    /// Limits on several accelerator types together; all that apply hold at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitSpec>,
+    /// Most that all replicas together may cost per hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub budget_per_hour: Option<f64>,
+    /// Most power that the accelerators of all replicas together may draw, kilowatts, each at its highest draw.
+    #[serde(default, rename = "powerKW", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub power_kw: Option<f64>,
+    /// Hours of the week that floors of the models refer to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<ScheduleSpec>,
     /// How to plan; every value has a default.
     #[serde(default)]
     pub planner: PlannerSpec,
@@ -81,42 +99,6 @@ pub struct FleetSpec {
 
 fn default_currency() -> String {
     "USD".into()
-}
-
-/// One accelerator type. Only name, price and stock are needed for a known type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AcceleratorSpec {
-    /// Name used by the pools.
-    pub name: String,
-    /// Data sheet to use, e.g. `H100`; the name itself when absent.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Price of one accelerator per hour.
-    #[schemars(range(min = 0.0))]
-    pub price_per_hour: f64,
-    /// How many accelerators of this type can be had.
-    pub stock: u32,
-    /// Memory of one accelerator, gigabytes (10^9); overrides the data sheet.
-    #[serde(default, rename = "memoryGB", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.001))]
-    pub memory_gb: Option<f64>,
-    /// Memory bandwidth, gigabytes per second; overrides the data sheet.
-    #[serde(default, rename = "bandwidthGBps", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.001))]
-    pub bandwidth_gbps: Option<f64>,
-    /// Dense 16-bit TFLOP/s; overrides the data sheet.
-    #[serde(default, rename = "bf16TFLOPS", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.001))]
-    pub bf16_tflops: Option<f64>,
-    /// Dense 8-bit TFLOP/s; overrides the data sheet.
-    #[serde(default, rename = "fp8TFLOPS", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.001))]
-    pub fp8_tflops: Option<f64>,
-    /// Bandwidth between accelerators of one replica, gigabytes per second one way; overrides the data sheet.
-    #[serde(default, rename = "linkGBps", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.001))]
-    pub link_gbps: Option<f64>,
 }
 
 /// One promise: latency targets at a percentile, or a deadline.
@@ -140,6 +122,11 @@ pub struct ClassSpec {
     /// For batch work: the time within which a request must be finished. Excludes `ttft` and `itl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Duration>,
+    /// Only with a deadline: requests may wait up to half of it for capacity that others leave, and replicas are
+    /// started for them only when the deadline asks for it. They wait in a gateway's or the servers' queues, which
+    /// must not hold up requests of other classes.
+    #[serde(default)]
+    pub may_wait: bool,
 }
 
 /// How carefully to plan. The defaults are meant to be kept.
@@ -204,6 +191,9 @@ pub struct ServedModelSpec {
     pub classes: Vec<ClassShareSpec>,
     /// The pools that can serve it.
     pub pools: Vec<PoolSpec>,
+    /// What is kept ready whatever the load is: always, or during the hours of a schedule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<FloorSpec>,
 }
 
 /// A catalogue name, the figures or a file.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::metrics::{Labels, Page};
 use super::number;
-use crate::control::{AcceleratorUse, ClassDecision, Decision, Latency, ModelDecision, PoolDecision};
+use crate::control::{AcceleratorUse, ClassDecision, Decision, Latency, LimitUse, ModelDecision, PoolDecision};
 use crate::observe::FindingKind;
 use crate::policy::{Mode, Promise};
 
@@ -194,6 +194,23 @@ fn fleet(page: &mut Page<'_>, decision: &Decision) -> fmt::Result {
         let series = decision.accelerators.iter().map(|a| {
             let labels: Labels<'_> = vec![("accelerator", &a.accelerator)];
             (labels, Some(f64::from(value(a))))
+        });
+        page.gauges(name, help, series)?;
+    }
+    type Limit = fn(&LimitUse) -> f64;
+    let families: [(&str, &str, Limit); 3] = [
+        (
+            "poolwright_limit_most",
+            "Most of a limit: accelerators, currency per hour or watts, as the scope says.",
+            |l| l.most,
+        ),
+        ("poolwright_limit_in_use", "What replicas that are ready or starting use of a limit.", |l| l.in_use),
+        ("poolwright_limit_planned", "What desired replicas use of a limit.", |l| l.planned),
+    ];
+    for (name, help, value) in families {
+        let series = decision.limits.iter().map(|l| {
+            let labels: Labels<'_> = vec![("limit", &l.limit), ("scope", l.scope.as_str())];
+            (labels, Some(value(l)))
         });
         page.gauges(name, help, series)?;
     }

@@ -97,12 +97,27 @@ fn daemon(page: &mut Page<'_>, published: &Published, now_seconds: f64, ready: b
         "Duration of the last observation, seconds.",
         daemon.observe_seconds,
     )?;
+    if let Some(decision) = &published.decision {
+        let solve = &decision.solve;
+        let help =
+            "How far the cost of the last plan may be above the least possible, as a share; 0 when it is proven best.";
+        page.gauge("poolwright_plan_gap_ratio", help, solve.gap)?;
+        page.gauge("poolwright_plan_work_units", "Units of work spent on the last plan.", solve.work_units as f64)?;
+        let help = "1 when the last plan was ended by its time limit.";
+        let stopped = solve.stopped_at.is_some() || solve.acting_stopped_at.is_some();
+        page.gauge("poolwright_plan_stopped", help, f64::from(u8::from(stopped)))?;
+    }
     let counters = [
         ("poolwright_ticks", "Ticks of the loop.", daemon.ticks),
         (
             "poolwright_failed_observations",
             "Observations whose source did not answer at all.",
             daemon.failed_observations,
+        ),
+        (
+            "poolwright_refused_plans",
+            "Answers of a solver that the independent check refused and replaced.",
+            daemon.refused_plans,
         ),
         ("poolwright_journal_errors", "Decisions that could not be written to the journal.", daemon.journal_errors),
         ("poolwright_state_errors", "Times the state could not be stored.", daemon.state_errors),

@@ -197,7 +197,7 @@ mod tests {
     const LATENCY: Promise = Promise::Latency { quantile: 0.99, ttft_seconds: 1.0, itl_seconds: 0.1 };
 
     fn ledger() -> Ledger {
-        let class = |name: &str, promise| SloClass { name: name.into(), priority: 0, promise };
+        let class = |name: &str, promise| SloClass { name: name.into(), priority: 0, promise, may_wait: false };
         Ledger::new(&[class("interactive", LATENCY), class("batch", Promise::Deadline { seconds: 60.0 })])
     }
 

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn arrival_decides_the_side_and_the_books_rule_the_fate() {
         let promise = Promise::Latency { quantile: 0.99, ttft_seconds: 1.0, itl_seconds: 0.1 };
-        let classes = [SloClass { name: "interactive".into(), priority: 0, promise }];
+        let classes = [SloClass { name: "interactive".into(), priority: 0, promise, may_wait: false }];
         let done = |at: f64, ttft| Completion {
             request: request(at),
             finish_seconds: at + 2.0,

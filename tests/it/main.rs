@@ -6,6 +6,7 @@ mod cluster_registration; // whose APIService it is: reported, never taken witho
 mod cluster_support; // replicas of the daemon in a fake cluster, looked at step by step
 mod cluster_trust; // the cluster's trust and reviews: followed, kept, asked with patience
 mod decide; // the pure function: repeats, holds, keeps limits, survives nonsense
+mod decide_limits; // budget, power, quotas, floors and schedules, work that may wait: kept, named
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod doctor_judge; // the check-up's judgement: each fault alone, with what to do
 mod explain_decide; // reasons of a decision: they change nothing, hold what they say, and are made again

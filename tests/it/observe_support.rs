@@ -57,6 +57,7 @@ pub fn policy(pools: Vec<Pool>) -> Arc<Policy> {
         architecture: None,
         classes: Vec::new(),
         pools: (0..pools.len()).collect(),
+        floors: Vec::new(),
         expected_shape: None,
         annotations: BTreeMap::new(),
     };
@@ -65,6 +66,8 @@ pub fn policy(pools: Vec<Pool>) -> Arc<Policy> {
         currency: "USD".into(),
         // Nothing here looks at prices or data sheets.
         accelerators: Vec::new(),
+        limits: Vec::new(),
+        schedules: Vec::new(),
         classes: Vec::new(),
         models: vec![model],
         pools,

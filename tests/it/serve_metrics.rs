@@ -69,6 +69,9 @@ async fn a_decision_is_exposed() {
         ("poolwright_class_attainment_ratio{class=\"interactive\"}".into(), 0.9951),
         ("poolwright_class_target_ratio{class=\"interactive\"}".into(), 0.99),
         ("poolwright_accelerator_planned{accelerator=\"H100\"}".into(), 112.0),
+        ("poolwright_limit_most{limit=\"budget\",scope=\"budget\"}".into(), 400.0),
+        ("poolwright_limit_in_use{limit=\"budget\",scope=\"budget\"}".into(), 300.5),
+        ("poolwright_limit_planned{limit=\"budget\",scope=\"budget\"}".into(), 396.0),
         ("poolwright_findings{kind=\"unmatched-series\"}".into(), 1.0),
         (
             format!(

@@ -8,12 +8,12 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use poolwright::control::{
-    AcceleratorUse, Binding, ClassDecision, DaemonStatus, Decision, HistoryPoint, Latency, ManualClock, ModelDecision,
-    PolicyStatus, PoolDecision, Published, Route, SolveReport,
+    AcceleratorUse, Binding, ClassDecision, DaemonStatus, Decision, HistoryPoint, Latency, LimitUse, ManualClock,
+    ModelDecision, PolicyStatus, PoolDecision, Published, Route, SolveReport,
 };
 use poolwright::observe::{Finding, FindingKind, Quality};
 use poolwright::perf::Evidence;
-use poolwright::policy::{Mode, Promise};
+use poolwright::policy::{LimitScope, Mode, Promise};
 use poolwright::serve::{ServeState, router};
 use tower::ServiceExt;
 
@@ -122,7 +122,14 @@ pub fn decision() -> Decision {
             weights: vec![],
         }],
         accelerators: vec![AcceleratorUse { accelerator: "H100".into(), stock: 160, in_use: 84, planned: 112 }],
-        solve: SolveReport { solver: "milp".into(), work_units: 1234, ..SolveReport::default() },
+        limits: vec![LimitUse {
+            limit: "budget".into(),
+            scope: LimitScope::Budget,
+            most: 400.0,
+            in_use: 300.5,
+            planned: 396.0,
+        }],
+        solve: SolveReport { solver: "milp".into(), work_units: 1234, gap: 0.0, ..SolveReport::default() },
         current_cost_per_hour: 252.0,
         planned_cost_per_hour: 396.0,
         findings: vec![Finding {

@@ -289,6 +289,7 @@ fn the_routes_of_a_decision_are_found_by_name() {
         classes: Vec::new(),
         models: vec![model, other],
         accelerators: Vec::new(),
+        limits: Vec::new(),
         solve: SolveReport::default(),
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,

@@ -26,13 +26,15 @@ fn architecture() -> Option<Architecture> {
 pub fn policy() -> Policy {
     let accelerator =
         |name: &str, price_per_hour, stock| Accelerator { name: name.into(), price_per_hour, stock, sheet: sheet() };
-    let class = |name: &str, priority, promise| SloClass { name: name.into(), priority, promise };
+    let class = |name: &str, priority, promise| SloClass { name: name.into(), priority, promise, may_wait: false };
     let latency = Promise::Latency { quantile: 0.99, ttft_seconds: 2.0, itl_seconds: 0.05 };
     let figures = Parameters::uniform;
     Policy {
         fingerprint: "test".into(),
         currency: "USD".into(),
         accelerators: vec![accelerator("H100", 4.0, 16), accelerator("L40S", 1.0, 8)],
+        limits: vec![],
+        schedules: vec![],
         classes: vec![class("interactive", 10, latency), class("batch", 0, Promise::Deadline { seconds: 600.0 })],
         models: vec![Model {
             namespace: "inference".into(),
@@ -41,6 +43,7 @@ pub fn policy() -> Policy {
             architecture: architecture(),
             classes: vec![(INTERACTIVE, 0.75), (BATCH, 0.25)],
             pools: vec![FAST, SLOW],
+            floors: vec![],
             expected_shape: Some((1155.0, 211.0)),
             annotations: BTreeMap::new(),
         }],

@@ -1,7 +1,7 @@
 //! Why this many: the binding constraint of a pool and one sentence for a person.
 
-use super::Answer;
 use super::learn::LEAST_RATE;
+use super::{Answer, floors, scopes};
 use crate::control::decision::Binding;
 use crate::perf::Limit;
 use crate::policy::{Mode, Policy, Promise};
@@ -26,6 +26,10 @@ pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
         return (Binding::Off, "switched off in the policy; only watched".into());
     }
     let known = &s.answer.known.pools[s.pool];
+    if let Some(limit) = s.answer.cut[s.pool] {
+        let (binding, words) = scopes::words(s.policy, limit, pool, s.verdict.replicas != Some(0));
+        return (binding, format!("{words}; growth waits until others give way"));
+    }
     match s.verdict.rule {
         Rule::Hold => {
             let why = match known.missing.as_slice() {
@@ -44,7 +48,7 @@ pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
             (Binding::Dwell, format!("{wanted} would do; waits until that has held, or until others are ready"))
         }
         Rule::Step => (Binding::Dwell, "on the way: the step is limited by the policy".into()),
-        Rule::Min => (Binding::Min, format!("lower limit of {} in the policy", pool.min)),
+        Rule::Min => (Binding::Min, scopes::floor_words(s.policy, known.floor)),
         Rule::Max => (Binding::Max, format!("upper limit of {} (policy or stock)", pool.max)),
         Rule::Plan => planned(s),
     }
@@ -62,19 +66,27 @@ fn planned(s: &Subject<'_>) -> (Binding, String) {
     if s.planned_rate <= 2.0 * LEAST_RATE {
         return (Binding::Idle, "no load; one replica stays, because demand is seen on the servers only".into());
     }
-    let most = pool.max.max(pool.min);
-    let is_short = short(s);
-    if is_short && n >= most && !stock_is_full(s) {
-        return (Binding::Max, format!("upper limit of {most}; part of the load misses its target"));
-    }
-    if is_short && (n >= most || stock_is_full(s)) {
-        let accelerator = &s.policy.accelerators[pool.accelerator];
-        let text =
-            format!("all {} {} are taken; part of the load misses its target", accelerator.stock, accelerator.name);
-        return (Binding::Stock, text);
+    let floor = s.answer.known.pools[s.pool].floor;
+    let most = pool.max.max(floor.replicas);
+    if short(s) {
+        if let Some(limit) = scopes::full(&built.problem, s.pool, &solution.plan.replicas) {
+            let (binding, words) = scopes::words(s.policy, limit, pool, true);
+            return (binding, format!("{words}; part of the load misses its target"));
+        }
+        if n >= most {
+            return (Binding::Max, format!("upper limit of {most}; part of the load misses its target"));
+        }
     }
     if n > needed && n <= built.problem.pools[s.pool].min {
-        return (Binding::Min, format!("lower limit; {needed} would carry {:.1} req/s", s.planned_rate));
+        let during = floors::during(s.policy, floor.schedule);
+        return (Binding::Min, format!("lower limit{during}; {needed} would carry {:.1} req/s", s.planned_rate));
+    }
+    let model = &s.answer.known.models[pool.model];
+    let together: u32 = s.policy.models[pool.model].pools.iter().map(|&p| solution.plan.replicas[p]).sum();
+    if n > needed && together <= model.floor.replicas {
+        let (keeps, during) = (model.floor.replicas, floors::during(s.policy, model.floor.schedule));
+        let text = format!("the model keeps {keeps}{during}; {needed} here would carry {:.1} req/s", s.planned_rate);
+        return (Binding::Min, text);
     }
     let heaviest = built
         .flows_on(s.pool, &solution.plan)
@@ -91,10 +103,11 @@ fn planned(s: &Subject<'_>) -> (Binding, String) {
         Limit::Infeasible => Binding::Infeasible,
     };
     let text = format!(
-        "{:.1} req/s at {capacity:.2} per replica; {}{}",
+        "{:.1} req/s at {capacity:.2} per replica; {}{}{}",
         s.planned_rate,
         limit_words(s.policy, class, binding),
-        live_words(s)
+        live_words(s),
+        model.raised.as_ref().map_or(String::new(), |floor| format!("; planned for {floor}"))
     );
     (binding, text)
 }
@@ -111,15 +124,16 @@ fn live_words(s: &Subject<'_>) -> String {
 
 fn unused(s: &Subject<'_>, n: u32) -> (Binding, String) {
     let pool = &s.policy.pools[s.pool];
-    let (built, _) = s.answer.source(pool.mode);
+    let (built, solution) = s.answer.source(pool.mode);
     let offered: f64 = built.problem.cells.iter().filter(|c| c.model == pool.model).map(|c| c.rate).sum();
     let can_serve = built.problem.serves.iter().any(|x| x.pool == s.pool);
     if n > 0 {
         return (Binding::Min, format!("lower limit of {n}; no load is sent here"));
     }
-    if can_serve && short(s) && stock_is_full(s) {
-        let name = &s.policy.accelerators[pool.accelerator].name;
-        return (Binding::Stock, format!("no {name} is left; part of the load misses its target"));
+    if let Some(limit) = scopes::full(&built.problem, s.pool, &solution.plan.replicas).filter(|_| can_serve && short(s))
+    {
+        let (binding, words) = scopes::words(s.policy, limit, pool, false);
+        return (binding, format!("{words}; part of the load misses its target"));
     }
     match (offered > 0.0, can_serve) {
         (false, _) => (Binding::Idle, "no load".into()),
@@ -138,14 +152,6 @@ fn short(s: &Subject<'_>) -> bool {
         .iter()
         .zip(&solution.plan.shortfall)
         .any(|(cell, short)| cell.model == pool.model && *short > 1e-6 * cell.rate.max(1e-6) && *short > 0.0)
-}
-
-/// True when one more replica does not fit the stock.
-fn stock_is_full(s: &Subject<'_>) -> bool {
-    let pool = &s.policy.pools[s.pool];
-    let (built, solution) = s.answer.source(pool.mode);
-    let stock = &built.problem.limits[pool.accelerator];
-    stock.used(&solution.plan.replicas) + f64::from(pool.accelerators_per_replica) > built.problem.most(stock)
 }
 
 fn limit_words(policy: &Policy, class: usize, binding: Binding) -> String {

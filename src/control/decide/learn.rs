@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::calibrate::calibrate;
+use super::floors::{self, Ahead, Floor};
 use super::limits;
 use super::size::GivenDemand;
 use crate::control::State;
 use crate::control::decision::LiveCorrection;
-use crate::demand::{Bucket, Forecast};
+use crate::demand::{Bucket, Forecast, Patience, due_rate};
 use crate::observe::{Finding, Histogram, Observation, PoolObservation, Quality};
 use crate::perf::{Shape, Traffic};
 use crate::policy::{Mode, Model, Policy, Promise};
@@ -52,6 +53,8 @@ pub(super) struct PoolKnown {
     pub missing: Vec<String>,
     /// What the servers made of the pool's figures.
     pub live: Option<LiveCorrection>,
+    /// Fewest replicas now.
+    pub floor: Floor,
 }
 
 pub(super) struct ModelKnown {
@@ -59,6 +62,12 @@ pub(super) struct ModelKnown {
     pub offered: Option<f64>,
     /// Demand of each class of the model: (class index, requests per second to plan for).
     pub classes: Vec<(usize, f64)>,
+    /// What of each class's demand may wait, on top of it, requests per second.
+    pub waits: Vec<f64>,
+    /// The floor that the demand was raised to, in words.
+    pub raised: Option<String>,
+    /// Fewest replicas of all pools together now.
+    pub floor: Floor,
     pub forecast: Option<Forecast>,
     pub horizon_seconds: f64,
     pub buckets: Vec<Bucket>,
@@ -78,17 +87,21 @@ impl PoolKnown {
             current: Some(0),
             missing: vec![],
             live: None,
+            floor: Floor::default(),
         }
     }
 }
 
 impl ModelKnown {
     /// A model whose demand is given.
-    pub fn given(demand: &GivenDemand) -> Self {
+    pub fn given(demand: &GivenDemand, floor: Floor) -> Self {
         let shares = || demand.buckets.iter().map(|b| (b.share, b.shape));
         Self {
             offered: None,
             classes: demand.classes.clone(),
+            waits: vec![],
+            raised: None,
+            floor,
             forecast: None,
             horizon_seconds: 0.0,
             buckets: demand.buckets.clone(),
@@ -124,6 +137,7 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
             if policy.pools[p].mode == Mode::Act && nothing_said && target_is_unknown(seen(p)) {
                 known.current = None;
             }
+            known.floor = floors::of_pool(policy, p, ahead(policy, policy.pools[p].startup_seconds, now_seconds));
             known
         })
         .collect();
@@ -148,6 +162,12 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
     let mut findings = calibrate(policy, observation, &mut pools, state, now_seconds);
     findings.extend(limits::findings(policy, state));
     Known { pools, models, findings }
+}
+
+/// What takes so long to start has to be asked for as early.
+fn ahead(policy: &Policy, startup_seconds: f64, now_seconds: f64) -> Ahead {
+    let lead_seconds = startup_seconds + policy.planner.interval_seconds + FOLLOW_SECONDS;
+    Ahead { now_seconds: Some(now_seconds), lead_seconds }
 }
 
 /// A cluster is watched, and does not say how many replicas the target asks for. What answers may be less than
@@ -210,7 +230,7 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
     };
     // A silent replica is one that runs, until somebody says that it does not.
     let current = ready.map(|r| r + starting.unwrap_or(0) + seen.silent);
-    PoolKnown { knowledge, ready, starting, current, missing, live: None }
+    PoolKnown { knowledge, ready, starting, current, missing, live: None, floor: Floor::default() }
 }
 
 /// What the servers report of themselves.
@@ -280,30 +300,47 @@ fn learn_model(
         }
     }
     memory.shapes.note(at, policy.planner.window_seconds, &input, &output);
-    let horizon_seconds = slowest_start(policy, model, memories) + policy.planner.interval_seconds + FOLLOW_SECONDS;
+    let ahead = ahead(policy, slowest_start(policy, model, memories), now_seconds);
+    let horizon_seconds = ahead.lead_seconds;
     let forecast = memory.rates.peak(horizon_seconds, policy.planner.demand_quantile);
     let waiting: f64 = parts.iter().filter_map(|p| p.waiting.value).filter(|w| (0.0..=MOST_WAITING).contains(w)).sum();
-    let classes = model
+    let planned: Vec<(usize, f64, f64)> = model
         .classes
         .iter()
         .map(|&(class, share)| {
-            let rate = match (&policy.classes[class].promise, forecast) {
-                (_, None) => 0.0,
-                (Promise::Latency { .. }, Some(f)) => f.rate + waiting / DRAIN_SECONDS,
+            let (rate, wait) = match (&policy.classes[class].promise, forecast) {
+                (_, None) => (0.0, 0.0),
+                (Promise::Latency { .. }, Some(f)) => (f.rate + waiting / DRAIN_SECONDS, 0.0),
                 (Promise::Deadline { seconds }, Some(f)) => {
                     // Batch work may wait: half the deadline smooths its arrivals and works off its queue.
                     let span = (seconds / 2.0).max(policy.planner.window_seconds);
-                    memory.rates.mean_over(span).unwrap_or(f.base_rate) + waiting / span
+                    let smooth = memory.rates.mean_over(span).unwrap_or(f.base_rate) + waiting / span;
+                    let patience = Patience {
+                        allowed_seconds: seconds / 2.0,
+                        delay_seconds: horizon_seconds,
+                        least_seconds: policy.planner.window_seconds,
+                    };
+                    // The other half of the deadline is for what this does not know: bursts, failures, service.
+                    let due = policy.classes[class].may_wait.then(|| due_rate(&memory.rates, at, waiting, patience));
+                    match due.flatten() {
+                        Some(due) => (due, (smooth - due).max(0.0)),
+                        None => (smooth, 0.0),
+                    }
                 }
             };
             // Demand is seen on the servers only: a model without any replica could never be woken again.
             let rate = if forecast.is_some() { rate.max(LEAST_RATE) } else { rate };
-            (class, rate * share)
+            (class, rate * share, wait * share)
         })
         .collect();
+    let mut classes: Vec<(usize, f64)> = planned.iter().map(|(class, rate, _)| (*class, *rate)).collect();
+    let raised = forecast.and_then(|_| floors::raise(policy, model, &mut classes, ahead));
     ModelKnown {
         offered,
         classes,
+        waits: planned.iter().map(|(.., wait)| *wait).collect(),
+        raised,
+        floor: floors::of_model(policy, model, ahead),
         forecast,
         horizon_seconds,
         buckets: memory.shapes.buckets(model.expected_shape),

@@ -5,11 +5,13 @@
 
 mod calibrate;
 mod explain;
+mod floors;
 mod learn;
 mod limits;
 mod problem;
 mod reasons;
 mod report;
+mod scopes;
 mod size;
 mod what_if;
 mod wording;
@@ -107,7 +109,7 @@ pub fn decide_within(
             known.models[pool.model].plannable().then(|| from.plan.replicas[p])
         })
         .collect();
-    let verdicts = settle(policy, &known, acting, acting_solution, &planned, &mut state, now_seconds);
+    let (verdicts, cut) = settle(policy, &known, acting, acting_solution, &planned, &mut state, now_seconds);
     let answer = Answer {
         known: &known,
         free: (&free, &advised),
@@ -115,6 +117,7 @@ pub fn decide_within(
         planned: &planned,
         verdicts: &verdicts,
         effort_units: search.advised.units,
+        cut: &cut,
     };
     let reasons = reasons::reasons(policy, &answer, detail);
     let decision = report::report(policy, observation, &answer, reasons, now_seconds);
@@ -139,6 +142,8 @@ struct Answer<'a> {
     planned: &'a [Option<u32>],
     verdicts: &'a [Verdict],
     effort_units: u64,
+    /// The limit that cut a pool's growth, by its row in the problem.
+    cut: &'a [Option<usize>],
 }
 
 impl Answer<'_> {
@@ -160,7 +165,8 @@ fn own(policy: &Policy, state: &mut State) {
     }
 }
 
-/// Apply the safety rules pool by pool, then the order of steps model by model, and remember what is said.
+/// Apply the safety rules pool by pool, then the order of steps model by model, and remember what is said. Returns
+/// also the limit that cut a pool's growth.
 fn settle(
     policy: &Policy,
     known: &learn::Known,
@@ -169,7 +175,7 @@ fn settle(
     planned: &[Option<u32>],
     state: &mut State,
     now_seconds: f64,
-) -> Vec<Verdict> {
+) -> (Vec<Verdict>, Vec<Option<usize>>) {
     let planner = &policy.planner;
     let mut verdicts: Vec<Verdict> = policy
         .pools
@@ -180,7 +186,7 @@ fn settle(
                 planned: planned[p],
                 knowledge: known.pools[p].knowledge,
                 current: known.pools[p].current,
-                min: pool.min,
+                min: known.pools[p].floor.replicas,
                 max: pool.max,
                 dwell_seconds: dwell(policy, pool, known),
                 max_step_up: planner.max_step_up,
@@ -195,12 +201,13 @@ fn settle(
         })
         .collect();
 
-    let mut free_units = fit_stock(policy, known, state, &mut verdicts);
+    let (mut free, cut) = scopes::fit(policy, &built.problem, known, state, &mut verdicts);
+    let uses = scopes::uses_by_pool(policy, &built.problem);
     for (m, model) in policy.models.iter().enumerate() {
-        let moves = moves_of(policy, known, built, solution, &verdicts, state, &model.pools, now_seconds);
+        let moves = moves_of(policy, known, built, solution, &verdicts, state, &uses, &model.pools, now_seconds);
         let load = known.models[m].offered.unwrap_or(0.0);
-        for (&p, said) in model.pools.iter().zip(safety::keep_serving(&moves, load, &mut free_units)) {
-            let said = said.min(policy.pools[p].max.max(policy.pools[p].min));
+        for (&p, said) in model.pools.iter().zip(safety::keep_serving(&moves, load, &mut free)) {
+            let said = said.min(policy.pools[p].max.max(known.pools[p].floor.replicas));
             if verdicts[p].replicas.is_some_and(|n| n < said) {
                 verdicts[p] = Verdict { replicas: Some(said), rule: Rule::Dwell };
             }
@@ -216,26 +223,7 @@ fn settle(
         let growing = verdict.replicas.zip(known.ready).is_some_and(|(wanted, ready)| wanted > ready);
         memory.growing_since = growing.then(|| memory.growing_since.unwrap_or(now_seconds));
     }
-    verdicts
-}
-
-/// Numbers that are kept for safety and numbers that grow may together ask for more than there is: growth is
-/// cut then, last pool first. Returns the accelerators of each type that are left.
-fn fit_stock(policy: &Policy, known: &learn::Known, state: &State, verdicts: &mut [Verdict]) -> Vec<i64> {
-    let mut free: Vec<i64> = policy.accelerators.iter().map(|a| i64::from(a.stock)).collect();
-    for (p, pool) in policy.pools.iter().enumerate() {
-        let replicas = verdicts[p].replicas.or(known.pools[p].current).unwrap_or(0);
-        free[pool.accelerator] -= i64::from(replicas) * i64::from(pool.accelerators_per_replica);
-    }
-    for (p, pool) in policy.pools.iter().enumerate().rev() {
-        let before = state.pools.get(&pool.id()).and_then(|m| m.published).or(known.pools[p].current);
-        let least = before.unwrap_or(0).max(pool.min);
-        while free[pool.accelerator] < 0 && verdicts[p].replicas.is_some_and(|n| n > least) {
-            verdicts[p] = Verdict { replicas: verdicts[p].replicas.map(|n| n - 1), rule: Rule::Max };
-            free[pool.accelerator] += i64::from(pool.accelerators_per_replica);
-        }
-    }
-    free
+    (verdicts, cut)
 }
 
 /// How long a smaller number must have been enough: what the policy says, and at least the time it would
@@ -258,6 +246,7 @@ fn moves_of(
     solution: &Solution,
     verdicts: &[Verdict],
     state: &State,
+    uses: &[Vec<(usize, f64)>],
     pools: &[usize],
     now_seconds: f64,
 ) -> Vec<Move> {
@@ -272,8 +261,7 @@ fn moves_of(
                 after,
                 ready: known.pools[p].ready.unwrap_or(0),
                 capacity: built.replica_capacity(p, &solution.plan).unwrap_or(0.0),
-                accelerator: pool.accelerator,
-                units: pool.accelerators_per_replica,
+                uses: uses[p].clone(),
                 growing_seconds: memory.and_then(|m| m.growing_since).map_or(0.0, |t| now_seconds - t),
                 patience_seconds: 2.0 * pool.startup_seconds,
             }

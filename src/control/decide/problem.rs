@@ -3,10 +3,11 @@
 use super::calibrate::corrected;
 use super::learn::{Known, planned_hit_ratio};
 use super::limits::{clipped, limits_of};
+use super::scopes;
 use crate::control::State;
 use crate::demand::Bucket;
 use crate::perf::{Capacity, Evidence, Limit, Replica, Shape, Target, Traffic};
-use crate::plan::{Cell, Limit as PlanLimit, LimitKind, Plan, PoolOption, Problem, Serve};
+use crate::plan::{Cell, Plan, PoolOption, Problem, Serve};
 use crate::policy::{Mode, Policy, Pool, Promise, Role};
 use crate::safety::Knowledge;
 
@@ -41,7 +42,7 @@ pub(super) struct Built {
 pub(super) fn build(policy: &Policy, known: &Known, state: &mut State, scope: Scope) -> Built {
     let replicas: Vec<Replica> = policy.pools.iter().map(|pool| replica_of(pool, state)).collect();
     let pools: Vec<PoolOption> = (0..policy.pools.len()).map(|p| pool_option(policy, known, state, p, scope)).collect();
-    let limits = (0..policy.accelerators.len()).map(|a| stock_limit(policy, a)).collect();
+    let limits = scopes::rows(policy, known);
     let mut built = Built {
         problem: Problem { pools, limits, ..Problem::default() },
         capacities: vec![],
@@ -53,18 +54,6 @@ pub(super) fn build(policy: &Policy, known: &Known, state: &mut State, scope: Sc
         add_cells(policy, known, state, m, &mut built);
     }
     built
-}
-
-/// What there is of an accelerator type. What already runs is there, whatever the policy says the stock is: a
-/// limit that `min` breaks is widened by the planner.
-fn stock_limit(policy: &Policy, accelerator: usize) -> PlanLimit {
-    let uses = policy.pools.iter().enumerate().filter(|(_, p)| p.accelerator == accelerator);
-    PlanLimit {
-        name: policy.accelerators[accelerator].name.clone(),
-        kind: LimitKind::Stock,
-        most: f64::from(policy.accelerators[accelerator].stock),
-        uses: uses.map(|(p, pool)| (p, f64::from(pool.accelerators_per_replica))).collect(),
-    }
 }
 
 /// What one replica of the pool is taken to be: the servers' own reports and arguments override the estimate.
@@ -103,9 +92,10 @@ fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: S
         let runs = pool_known.current.unwrap_or(base);
         (runs, runs)
     } else {
+        let min = pool_known.floor.replicas;
         match pool_known.knowledge {
-            Knowledge::Full => (pool.min, pool.max.max(pool.min)),
-            Knowledge::Partial => (pool.min.max(base), pool.max.max(base).max(pool.min)),
+            Knowledge::Full => (min, pool.max.max(min)),
+            Knowledge::Partial => (min.max(base), pool.max.max(base).max(min)),
             Knowledge::None => (base, base),
         }
     };
@@ -155,7 +145,8 @@ fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, bu
         for (name, share, buckets) in groups {
             let cell = built.problem.cells.len();
             let priority = policy.classes[class].priority;
-            built.problem.cells.push(Cell { name, model, class, priority, rate: rate * share, may_wait: 0.0 });
+            let may_wait = share * model_known.waits.get(i).copied().unwrap_or(0.0);
+            built.problem.cells.push(Cell { name, model, class, priority, rate: rate * share, may_wait });
             built.shapes.push(mean_shape(&buckets));
             let mix = Mix { buckets: &buckets, traffic: &model_known.traffic };
             let found = ways(policy, state, built, cell, mix, &levels[..=level_of[i]], Lateness::Tolerated);

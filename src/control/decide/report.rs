@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::explain::{self, Subject};
 use super::reasons::{PoolReasons, attainment as promised, weights};
-use super::{Answer, problem};
+use super::{Answer, problem, scopes};
 use crate::control::decision::{
     AcceleratorUse, ClassDecision, Decision, Latency, LiveCorrection, ModelDecision, PoolDecision, Route, SolveReport,
 };
@@ -32,6 +32,8 @@ pub(super) fn report(
     let classes = (0..policy.classes.len()).map(|c| class_decision(policy, observation, answer, &pools, c)).collect();
     let models = (0..policy.models.len()).map(|m| model_decision(policy, answer, m)).collect();
     let accelerators = (0..policy.accelerators.len()).map(|a| accelerator_use(policy, answer, &pools, a)).collect();
+    let said: Vec<u32> =
+        pools.iter().zip(&answer.known.pools).map(|(p, k)| p.desired.or(k.current).unwrap_or(0)).collect();
     let price = |p: usize| policy.pools[p].price_per_hour(&policy.accelerators);
     let running = |p: usize| f64::from(answer.known.pools[p].current.unwrap_or(0));
     let (_, solution) = answer.acting;
@@ -46,6 +48,7 @@ pub(super) fn report(
         classes,
         models,
         accelerators,
+        limits: scopes::limit_uses(policy, answer.known, &answer.acting.0.problem, &said),
         solve: SolveReport {
             solver: solution.solver.clone(),
             work_units: solution.work_units + if solution == shadow { 0 } else { shadow.work_units },
@@ -60,7 +63,13 @@ pub(super) fn report(
             stopped_at: shadow.stopped_at,
             acting_stopped_at: solution.stopped_at,
         },
-        findings: observation.findings.iter().chain(&answer.known.findings).cloned().collect(),
+        findings: observation
+            .findings
+            .iter()
+            .chain(&answer.known.findings)
+            .cloned()
+            .chain(scopes::conflicts(policy, answer.known, &answer.acting.0.problem))
+            .collect(),
         analysis: None,
         source_error: observation.source_error.clone(),
     }
@@ -277,7 +286,7 @@ fn accelerator_use(policy: &Policy, answer: &Answer<'_>, pools: &[PoolDecision],
     let count = 0..policy.pools.len();
     AcceleratorUse {
         accelerator: policy.accelerators[a].name.clone(),
-        stock: policy.accelerators[a].stock,
+        stock: policy.can_be_had(a),
         in_use: count.clone().filter(on).map(|p| units(p, answer.known.pools[p].current)).sum(),
         planned: count.filter(on).map(|p| units(p, pools[p].desired.or(answer.known.pools[p].current))).sum(),
     }

@@ -1,5 +1,6 @@
 //! The same planner for a demand that is given instead of observed: static fleets, what-if.
 
+use super::floors::{self, Ahead};
 use super::learn::{Known, ModelKnown, PoolKnown};
 use super::problem::{self, Scope};
 use crate::control::State;
@@ -29,8 +30,15 @@ pub struct Sizing {
 /// cost nothing.
 pub fn size(policy: &Policy, demands: &[GivenDemand], state: &mut State) -> Sizing {
     let known = Known {
-        pools: policy.pools.iter().map(|_| PoolKnown::empty()).collect(),
-        models: demands.iter().map(ModelKnown::given).collect(),
+        pools: (0..policy.pools.len())
+            .map(|p| PoolKnown { floor: floors::of_pool(policy, p, Ahead::ALWAYS), ..PoolKnown::empty() })
+            .collect(),
+        models: policy
+            .models
+            .iter()
+            .zip(demands)
+            .map(|(model, demand)| ModelKnown::given(demand, floors::of_model(policy, model, Ahead::ALWAYS)))
+            .collect(),
         findings: vec![],
     };
     let mut built = problem::build(policy, &known, state, Scope::All);

@@ -230,3 +230,21 @@ fn two_steps_of_a_request_take_room_in_both_pools() {
     });
     assert_eq!(solve(&problem, &Effort::default()).plan.replicas, vec![3, 5]);
 }
+
+#[test]
+fn load_that_may_wait_gets_what_is_left_and_starts_nothing() {
+    let mut batch = cell("batch", 0, 1.0);
+    batch.may_wait = 50.0;
+    let problem = fleet(
+        vec![cell("chat", 10, 7.0), batch],
+        vec![pool("p", 0, 1, 1.0, 9)],
+        &[9],
+        vec![serve(0, 0, 4.0), serve(1, 0, 8.0)],
+    );
+    let s = solve(&problem, &Effort::default());
+    // 7/4 + 1/8 of a replica are needed, so two run and an eighth of one is left: 1 request/s more.
+    assert_eq!(s.plan.replicas, vec![2]);
+    let sent: f64 = s.plan.flows.iter().filter(|f| f.cell == 1).map(|f| f.rate).sum();
+    assert!((sent - 2.0).abs() < 1e-6, "{:?}", s.plan);
+    assert_eq!(s.plan.shortfall, vec![0.0, 0.0]);
+}

@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::floors;
+use super::limits::{self, LimitDraft};
 use crate::perf::{DataSheet, Generation, data_sheet, known_accelerators};
 use crate::policy::document::{Place, Placed, Report};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain, is_label_value};
 use crate::policy::problem::{did_you_mean, listed};
 use crate::policy::resolved::{Accelerator, Planner, Promise, SloClass};
+use crate::policy::schedule::Schedule;
 use crate::policy::schema::{AcceleratorSpec, ClassSpec, FleetDocument, PlannerSpec};
 
 /// Above this a price is a slip of the pen in any currency.
@@ -19,6 +22,9 @@ pub struct Fleet<'d> {
     pub place: &'d Place,
     pub currency: String,
     pub accelerators: Vec<(String, Option<Accelerator>)>,
+    /// What all pools may use together, the stocks first.
+    pub limits: Vec<LimitDraft>,
+    pub schedules: Vec<(String, Option<Schedule>)>,
     pub classes: Vec<(String, Option<SloClass>)>,
     pub planner: Planner,
 }
@@ -47,15 +53,18 @@ impl<'d> Fleet<'d> {
         if spec.classes.is_empty() {
             report.add(place, "spec.classes", "is empty", Some("promise at least one thing".to_owned()));
         }
+        let accelerators: Vec<(String, Option<Accelerator>)> = spec
+            .accelerators
+            .iter()
+            .enumerate()
+            .map(|(i, a)| (a.name.clone(), accelerator(place, i, a, report)))
+            .collect();
         Self {
             place,
             currency: spec.currency.clone(),
-            accelerators: spec
-                .accelerators
-                .iter()
-                .enumerate()
-                .map(|(i, a)| (a.name.clone(), accelerator(place, i, a, report)))
-                .collect(),
+            limits: limits::resolve(place, spec, &accelerators, report),
+            accelerators,
+            schedules: floors::schedules(place, &spec.schedules, report),
             classes: spec
                 .classes
                 .iter()
@@ -66,17 +75,16 @@ impl<'d> Fleet<'d> {
         }
     }
 
-    /// Stock of an accelerator, when it is certain.
-    pub fn stock(&self, i: usize) -> Option<u32> {
-        let (_, accelerator) = self.accelerators.get(i)?;
-        let is_sound = self.place.is_sound(&format!("spec.accelerators[{i}].stock"));
-        accelerator.as_ref().filter(|_| is_sound).map(|a| a.stock)
-    }
-
     /// Position of an accelerator; reports a name that the Fleet does not have.
     pub fn accelerator(&self, name: &str, place: &Place, path: &str, report: &mut Report) -> Option<usize> {
         let known = self.accelerators.iter().map(|(name, _)| name.as_str());
         self.find("accelerator", known, "accelerators", name, place, path, report)
+    }
+
+    /// Position of a schedule; reports a name that the Fleet does not have.
+    pub fn schedule(&self, name: &str, place: &Place, path: &str, report: &mut Report) -> Option<usize> {
+        let known = self.schedules.iter().map(|(name, _)| name.as_str());
+        self.find("schedule", known, "schedules", name, place, path, report)
     }
 
     /// Position of a class; reports a name that the Fleet does not have.
@@ -85,7 +93,7 @@ impl<'d> Fleet<'d> {
         self.find("class", known, "classes", name, place, path, report)
     }
 
-    #[allow(clippy::too_many_arguments)] // the two callers above differ in three words
+    #[allow(clippy::too_many_arguments)] // the three callers above differ in three words
     fn find<'n>(
         &self,
         what: &str,
@@ -168,6 +176,7 @@ fn sheet(place: &Place, i: usize, spec: &AcceleratorSpec, report: &mut Report) -
             fp8_flops: fp8.unwrap_or(known.fp8_flops),
             fp4_flops: bf16.map_or(known.fp4_flops, |given| known.fp4_flops * given / known.bf16_flops),
             link_bytes_per_second: link.unwrap_or(known.link_bytes_per_second),
+            power_watts: spec.power_watts.unwrap_or(known.power_watts),
             ..known
         });
     }
@@ -180,7 +189,7 @@ fn sheet(place: &Place, i: usize, spec: &AcceleratorSpec, report: &mut Report) -
             fp8_flops: fp8.unwrap_or(bf16),
             fp4_flops: bf16,
             link_bytes_per_second: link,
-            power_watts: 0.0,
+            power_watts: spec.power_watts.unwrap_or(0.0),
             generation: Generation::Other,
         });
     }
@@ -228,7 +237,12 @@ fn class(place: &Place, i: usize, spec: &ClassSpec, report: &mut Report) -> Opti
             itl_seconds: spec.itl.map_or(f64::INFINITY, |t| t.seconds()),
         },
     };
-    (report.problems.len() == before).then(|| SloClass { name: spec.name.clone(), priority: spec.priority, promise })
+    (report.problems.len() == before).then(|| SloClass {
+        name: spec.name.clone(),
+        priority: spec.priority,
+        promise,
+        may_wait: spec.may_wait,
+    })
 }
 
 /// A class promises latencies at a percentile or a deadline, not both and not nothing.
@@ -252,6 +266,10 @@ fn check_promise(place: &Place, here: &str, spec: &ClassSpec, report: &mut Repor
             report.add(place, &at("percentile"), "a deadline has no percentile", Some("remove it".to_owned()));
         }
         _ => {}
+    }
+    if spec.may_wait && spec.deadline.is_none() && latency.is_some() {
+        let hint = "remove it, or promise a `deadline` instead of latencies";
+        report.add(place, &at("mayWait"), "only requests with a deadline may wait", Some(hint.to_owned()));
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod architecture;
 mod fleet;
+mod floors;
+mod limits;
 mod model;
 mod performance;
 mod pool;
@@ -15,10 +17,11 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use self::fleet::Fleet;
+use self::limits::LimitDraft;
 use self::model::ModelDraft;
 use super::document::{Documents, Parsed, Report, Texts, documents, named_files, parse};
 use super::problem::{PolicyErrors, Problem};
-use super::resolved::{Accelerator, Model, Policy, Pool, SloClass};
+use super::resolved::{Accelerator, Floor, Least, Model, Policy, Pool, SloClass};
 
 /// Resolves texts, the profile files they name included.
 ///
@@ -53,7 +56,7 @@ fn policy(documents: &Documents, texts: &Texts, report: &mut Report) -> Option<P
     }
     models_once(&models, report);
     series::conflicts(&models, report);
-    floors_fit(&fleet, &models, report);
+    limits::floors_fit(&fleet, &models, report);
     reach::unreachable_targets(&fleet, &models, report);
     if report.problems.is_empty() { assemble(&fleet, &models, texts) } else { None }
 }
@@ -98,24 +101,6 @@ fn models_once(models: &[ModelDraft], report: &mut Report) {
     }
 }
 
-/// Reports stock that covers each pool's floor but not all of them together.
-fn floors_fit(fleet: &Fleet, models: &[ModelDraft], report: &mut Report) {
-    for (i, (name, accelerator)) in fleet.accelerators.iter().enumerate() {
-        let Some(stock) = accelerator.as_ref().map(|a| u64::from(a.stock)) else { continue };
-        let floors: Vec<(&str, u64)> = models
-            .iter()
-            .flat_map(|m| &m.pools)
-            .filter_map(|p| p.floor.filter(|(at, n)| *at == i && *n > 0).map(|(_, n)| (p.name.as_str(), n)))
-            .collect();
-        let needed: u64 = floors.iter().map(|(_, n)| n).sum();
-        if needed > stock && floors.iter().all(|(_, n)| *n <= stock) {
-            let parts = floors.iter().map(|(pool, n)| format!("{pool} {n}")).collect::<Vec<_>>().join(", ");
-            let message = format!("a stock of {stock} x {name} does not cover the pools' `min`, which needs {needed}");
-            report.add(fleet.place, &format!("spec.accelerators[{i}].stock"), message, Some(parts));
-        }
-    }
-}
-
 /// Sorts and numbers. `None` only if something was wrong and reported before.
 fn assemble(fleet: &Fleet, drafts: &[ModelDraft], texts: &Texts) -> Option<Policy> {
     let accelerators: Vec<Accelerator> = fleet.accelerators.iter().map(|(_, a)| a.clone()).collect::<Option<_>>()?;
@@ -148,6 +133,7 @@ fn assemble(fleet: &Fleet, drafts: &[ModelDraft], texts: &Texts) -> Option<Polic
                 architecture: draft.architecture.clone(),
                 classes,
                 pools: pools.iter().enumerate().filter(|(_, p)| p.model == m).map(|(i, _)| i).collect(),
+                floors: draft.floors.iter().map(|floor| placed(floor, draft, &pools, &class_at)).collect(),
                 expected_shape: draft.expected_shape,
                 annotations: draft.annotations.clone(),
             }
@@ -156,12 +142,29 @@ fn assemble(fleet: &Fleet, drafts: &[ModelDraft], texts: &Texts) -> Option<Polic
     Some(Policy {
         fingerprint: fingerprint(texts),
         currency: fleet.currency.clone(),
+        limits: fleet.limits.iter().filter_map(LimitDraft::besides_stock).collect(),
+        schedules: fleet.schedules.iter().map(|(_, s)| s.clone()).collect::<Option<_>>()?,
         accelerators,
         classes: order.iter().map(|i| unsorted[*i].clone()).collect(),
         models,
         pools,
         planner: fleet.planner.clone(),
     })
+}
+
+/// A floor with the final numbers of its pool and class.
+fn placed(floor: &Floor, draft: &ModelDraft, pools: &[Pool], class_at: &BTreeMap<usize, usize>) -> Floor {
+    let pool_at = |position: usize| {
+        let name = &draft.pools[position].name;
+        pools.iter().position(|p| p.namespace == draft.namespace && p.name == *name)
+    };
+    let least = match floor.least {
+        Least::Replicas { pool, replicas } => Least::Replicas { pool: pool.and_then(pool_at), replicas },
+        Least::Rate { class, requests_per_second } => {
+            Least::Rate { class: class.map(|c| class_at[&c]), requests_per_second }
+        }
+    };
+    Floor { least, ..floor.clone() }
 }
 
 /// SHA-256 over every text with its length, so that moving a line between files changes it.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::architecture;
 use super::fleet::{Fleet, unique};
 use super::pool::{self, PoolDraft};
+use super::{architecture, floors};
 use crate::perf::Architecture;
 use crate::policy::document::{Place, Placed, Report, Texts};
 use crate::policy::names::{LABEL_HINT, SUBDOMAIN_HINT, is_dns_label, is_dns_subdomain};
+use crate::policy::resolved::Floor;
 use crate::policy::schema::{ServedModelDocument, ServedModelSpec};
 
 /// How far shares may sum from 1 before they are wrong rather than rounded.
@@ -23,6 +24,8 @@ pub struct ModelDraft<'d> {
     /// (position in the Fleet's list, share, position in this document's list).
     pub classes: Vec<(usize, f64, usize)>,
     pub pools: Vec<PoolDraft>,
+    /// Pools and classes by their position in the documents' lists.
+    pub floors: Vec<Floor>,
     pub expected_shape: Option<(f64, f64)>,
     pub annotations: BTreeMap<String, String>,
 }
@@ -65,13 +68,16 @@ impl<'d> ModelDraft<'d> {
             fleet,
             texts,
         };
-        let pools = spec.pools.iter().enumerate().map(|(i, p)| pool::resolve(&model, i, p, report)).collect();
+        let pools: Vec<PoolDraft> =
+            spec.pools.iter().enumerate().map(|(i, p)| pool::resolve(&model, i, p, report)).collect();
+        let classes = shares(place, fleet, spec, report);
         Self {
             place,
             namespace: namespace.clone(),
             name: metadata.name.clone(),
             served_name: spec.model.clone(),
-            classes: shares(place, fleet, spec, report),
+            floors: floors::resolve(place, fleet, spec, &classes, &pools, report),
+            classes,
             pools,
             expected_shape,
             architecture: architecture.flatten(),

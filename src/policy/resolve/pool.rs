@@ -34,10 +34,19 @@ pub struct PoolDraft {
     pub scrape: Vec<String>,
     /// What a replica can do, also when other things about the pool are wrong.
     pub figures: Option<(performance::Figures, Limits)>,
-    /// Position of the accelerator in the Fleet's list and how many of it the fewest replicas need.
-    pub floor: Option<(usize, u64)>,
+    /// What `min` needs, when it is certain.
+    pub need: Option<Need>,
     /// The pool, when nothing about it is wrong; the model's index is not known yet.
     pub pool: Option<Pool>,
+}
+
+/// The fewest replicas of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// Position of the accelerator in the Fleet's list.
+    pub accelerator: usize,
+    pub accelerators_per_replica: u32,
+    pub min: u32,
 }
 
 /// Resolves one pool and reports what is wrong with it alone.
@@ -51,7 +60,7 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
     let selector = series::selector(model, &here, spec.series.as_ref(), &target, report);
     let accelerator = model.fleet.accelerator(&spec.accelerator, place, &at("accelerator"), report);
     let resolved = accelerator.and_then(|i| model.fleet.accelerators[i].1.as_ref());
-    let max = accelerator.and_then(|i| bounds(place, &here, spec, model.fleet.stock(i)?, report));
+    let max = accelerator.and_then(|i| bounds(place, &here, spec, (model.fleet, i), report));
     let figures = performance::resolve(model, &here, spec, resolved.map(|a| &a.sheet), report);
     let given = given_limits(&spec.limits);
     let said = figures.as_ref().map_or(given, |f| given.or(given_limits(&f.limits)));
@@ -95,7 +104,11 @@ pub fn resolve(model: &ModelContext, position: usize, spec: &PoolSpec, report: &
     PoolDraft {
         position,
         name: spec.name.clone(),
-        floor: accelerator.filter(|_| counted).map(|a| (a, units(spec))),
+        need: accelerator.filter(|_| counted).map(|accelerator| Need {
+            accelerator,
+            accelerators_per_replica: spec.accelerators_per_replica,
+            min: spec.min,
+        }),
         pool: if is_whole { pool() } else { None },
         selector: selector.clone().filter(|_| certain),
         target: identified.then(|| target.clone()),
@@ -142,13 +155,14 @@ fn is_port(port: &MetricsPort) -> bool {
     }
 }
 
-/// Accelerators that the fewest replicas need.
-fn units(spec: &PoolSpec) -> u64 {
-    u64::from(spec.min) * u64::from(spec.accelerators_per_replica)
-}
-
-/// Most replicas, after the limits were held against each other and against the stock.
-fn bounds(place: &Place, here: &str, spec: &PoolSpec, stock: u32, report: &mut Report) -> Option<u32> {
+/// Most replicas, after the limits were held against each other and against those of the fleet.
+fn bounds(
+    place: &Place,
+    here: &str,
+    spec: &PoolSpec,
+    (fleet, accelerator): (&Fleet, usize),
+    report: &mut Report,
+) -> Option<u32> {
     let at = |key: &str| format!("{here}.{key}");
     if let Some(max) = spec.max
         && max < spec.min
@@ -158,19 +172,25 @@ fn bounds(place: &Place, here: &str, spec: &PoolSpec, stock: u32, report: &mut R
         report.add(place, &at("max"), format!("{max} is below min {}", spec.min), Some(hint));
         return None;
     }
-    let each = spec.accelerators_per_replica;
-    let fitting = stock / each.max(1);
-    let name = &spec.accelerator;
-    if stock > 0 && fitting == 0 {
-        let hint = format!("at most {stock}, or a larger stock of {name}");
-        let message = format!("one replica needs {each} x {name}, the stock is {stock}");
-        report.add(place, &at("acceleratorsPerReplica"), message, Some(hint));
-    } else if spec.min > fitting && place.is_sound(&at("acceleratorsPerReplica")) {
-        let message = format!("a minimum of {} needs {} x {name}, the stock is {stock}", spec.min, units(spec));
-        let hint = format!("at most {fitting}, or a larger stock of {name}");
-        report.add(place, &at("min"), message, Some(hint));
+    let mut most = spec.max.unwrap_or(u32::MAX);
+    let per_replica = spec.accelerators_per_replica;
+    for draft in fleet.limits_on(accelerator)? {
+        let one = draft.limit.amount(accelerator);
+        let each = one * f64::from(per_replica);
+        let fitting = draft.fitting(accelerator, per_replica);
+        let (there_is, more) = (draft.there_is(&fleet.currency), draft.more());
+        if draft.limit.most > 0.0 && fitting == 0 {
+            let message = format!("one replica needs {}, {there_is}", draft.amount(each, &fleet.currency));
+            let hint = format!("at most {}, or {more}", draft.fitting(accelerator, 1));
+            report.add(place, &at("acceleratorsPerReplica"), message, Some(hint));
+        } else if spec.min > fitting && place.is_sound(&at("acceleratorsPerReplica")) {
+            let need = draft.amount(f64::from(spec.min) * each, &fleet.currency);
+            let message = format!("a minimum of {} needs {need}, {there_is}", spec.min);
+            report.add(place, &at("min"), message, Some(format!("at most {fitting}, or {more}")));
+        }
+        most = most.min(fitting);
     }
-    Some(spec.max.map_or(fitting, |max| max.min(fitting)))
+    Some(most)
 }
 
 fn given_limits(spec: &LimitsSpec) -> GivenLimits {

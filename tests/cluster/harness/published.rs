@@ -221,6 +221,7 @@ fn decision(at_seconds: f64, pools: Vec<PoolDecision>) -> Decision {
         classes: vec![],
         models: vec![],
         accelerators: vec![],
+        limits: vec![],
         solve: SolveReport::default(),
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,
