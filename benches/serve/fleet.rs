@@ -33,6 +33,7 @@ pub fn published(pools: usize, round: usize) -> Published {
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,
         findings: vec![],
+        analysis: None,
         source_error: None,
     };
     Published { decision: Some(Arc::new(decision)), ..Published::empty(3600.0) }
@@ -70,5 +71,10 @@ fn pool(index: usize, desired: u32) -> PoolDecision {
         itl_histogram: None,
         cost_per_hour: 12.0,
         cluster: None,
+        price_per_hour: None,
+        level: None,
+        full_limits: vec![],
+        runner_up: None,
+        alternatives: vec![],
     }
 }

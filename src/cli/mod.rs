@@ -7,8 +7,10 @@ mod accuracy;
 mod capacity;
 mod demo;
 mod doctor;
+mod explain;
 mod fit;
 mod kubernetes;
+mod live;
 mod manifests;
 mod plan;
 mod policy;
@@ -50,7 +52,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "poolwright", version, about, max_term_width = 100)]
 struct Cli {
-    /// What to log, e.g. `info` or `poolwright=debug,warn`. [default: warn; for plan and doctor: error]
+    /// What to log, e.g. `info` or `poolwright=debug,warn`. [default: warn; for plan, explain and doctor: error]
     #[arg(long, global = true, env = "POOLWRIGHT_LOG", value_name = "FILTER")]
     log: Option<String>,
     /// How to log to standard error.
@@ -72,6 +74,8 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Dry run: print what every pool should run, and why. Writes nothing.
     Plan(plan::PlanArgs),
+    /// Say why a pool has its number, a class its hardware, an accelerator its use, and what would change it.
+    Explain(Box<explain::ExplainArgs>),
     /// The daemon: decide every interval and publish.
     Serve(Box<serve::ServeArgs>),
     /// Check metrics, cluster, scalers and rights; say for every finding what to do. Changes nothing.
@@ -105,7 +109,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // The dry run and the check-up say themselves, in one line, what a daemon would log.
-    let quiet = matches!(cli.verb, Verb::Plan(_) | Verb::Doctor(_));
+    let quiet = matches!(cli.verb, Verb::Plan(_) | Verb::Explain(_) | Verb::Doctor(_));
     let filter = cli.log.as_deref().unwrap_or(if quiet { "error" } else { "warn" });
     if let Err(error) = init_logging(filter, cli.log_format) {
         eprintln!("poolwright: --log {filter}: {error}");
@@ -136,6 +140,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Demo(args) => runtime()?.block_on(demo::run(args)),
         Verb::Plan(args) => runtime()?.block_on(plan::run(args)),
+        Verb::Explain(args) => runtime()?.block_on(explain::run(*args)),
         Verb::Serve(args) => runtime()?.block_on(serve::run(*args)),
         Verb::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Verb::Manifests(args) => runtime()?.block_on(manifests::run(args)),

@@ -6,16 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::kubernetes::KubernetesArgs;
-use super::source::SourceArgs;
+use super::live::LiveArgs;
 use super::{Exit, load_policy, table};
-use crate::control::{Binding, Clock, Daemon, DaemonParts, Decision, PolicyReload, State, SystemClock};
-use crate::observe::cluster::{ClusterView, ClusterWatch};
-use crate::policy::units::Duration;
+use crate::control::{Binding, Clock, Decision, Detail, SystemClock};
 use crate::policy::{Mode, Watcher};
-
-/// How long the cluster's state is waited for.
-const CLUSTER_LIMIT: std::time::Duration = std::time::Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -23,18 +17,10 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE|DIR")]
     policy: PathBuf,
     #[command(flatten)]
-    source: SourceArgs,
-    #[command(flatten)]
-    kubernetes: KubernetesArgs,
+    live: LiveArgs,
     /// Print again every interval until interrupted.
     #[arg(long)]
     watch: bool,
-    /// Time between the two readings of a direct scrape: one reading has no rate.
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
-    window: Duration,
-    /// How far back the demand history is read from Prometheus.
-    #[arg(long, value_name = "DURATION", default_value = "24h")]
-    history: Duration,
     /// Form of the answer.
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -54,54 +40,20 @@ pub async fn run(args: PlanArgs) -> Result<Exit> {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
-    let client = args.kubernetes.client().await?;
-    if args.source.refuse_missing(&policy, client.is_some()) {
-        return Ok(Exit::Usage);
-    }
-    if args.source.is_scrape() {
-        policy.planner.window_seconds = args.window.seconds().max(1.0);
-    }
     if !args.watch {
         policy.planner.scale_down_dwell_seconds = 0.0;
-    }
-    // Watched, not read once: between the two readings of a scrape the pods may change.
-    let cluster = client.map(|client| ClusterWatch::start(client, &policy));
-    if let Some(watch) = &cluster
-        && !watch.settled(CLUSTER_LIMIT).await
-    {
-        eprintln!("poolwright: the cluster did not answer within {} s; pools are held", CLUSTER_LIMIT.as_secs());
     }
     let interval = policy.planner.interval_seconds;
     let mut watcher = Watcher::new(args.policy.clone());
     let _ = watcher.poll();
-    let mut daemon = Daemon::new(DaemonParts {
-        policy,
-        reload: args.watch.then(|| {
-            let mut reload = super::serve::reload(watcher);
-            let window = args.source.is_scrape().then(|| args.window.seconds().max(1.0));
-            let windowed: PolicyReload = Box::new(move || {
-                let mut answer = reload()?;
-                if let (Ok(policy), Some(window)) = (&mut answer, window) {
-                    policy.planner.window_seconds = window;
-                }
-                Some(answer)
-            });
-            windowed
-        }),
-        source: args.source.build(cluster.map(ClusterView::Watch))?,
-        state: State::default(),
-        store: None,
-        journal: None,
-        is_timed: false,
-    });
-    let clock = SystemClock;
-    if args.source.is_scrape() {
-        daemon.warm_up(clock.now_seconds()).await;
-        eprintln!("first reading done; the second follows in {}", args.window);
-        tokio::time::sleep(args.window.to_std()).await;
-    } else {
-        daemon.fill_back(clock.now_seconds(), args.history.seconds()).await;
+    let mut daemon = match args.live.daemon(policy, args.watch.then_some(watcher)).await? {
+        Ok(daemon) => daemon,
+        Err(exit) => return Ok(exit),
+    };
+    if args.output != Output::Table {
+        daemon.set_detail(Detail::Full { first: None });
     }
+    let clock = SystemClock;
     loop {
         let Some(decision) = daemon.tick(clock.now_seconds()).await else { return Ok(Exit::Failed) };
         if let Some(error) = &decision.source_error {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use super::decide::{Search, decide_within};
 use super::pace::Pace;
 use super::published::{DaemonStatus, HistoryPoint, PolicyStatus, Published};
-use super::{Decision, Journal, State, StateStore};
+use super::{Decision, Detail, Journal, State, StateStore};
 use crate::observe::{Observation, Source};
 use crate::plan::{DEFAULT_UNITS, Effort};
 use crate::policy::Policy;
@@ -52,6 +52,7 @@ pub struct Daemon {
     policy_status: PolicyStatus,
     status: DaemonStatus,
     saved_at_seconds: f64,
+    detail: Detail,
     pace: Pace,
     is_timed: bool,
 }
@@ -76,6 +77,7 @@ impl Daemon {
             policy_status,
             status,
             saved_at_seconds: f64::NEG_INFINITY,
+            detail: Detail::Brief,
             pace: Pace::default(),
             is_timed,
         }
@@ -92,6 +94,11 @@ impl Daemon {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// How much the decisions that follow say of their reasons.
+    pub fn set_detail(&mut self, detail: Detail) {
+        self.detail = detail;
     }
 
     /// Fill the demand history back from the source, as far as it remembers.
@@ -126,6 +133,7 @@ impl Daemon {
         let mut before = self.state.checkpoint();
         before.capacities = std::mem::take(&mut self.state.capacities);
         let started = Instant::now();
+        let detail = self.detail;
         let seconds = Pace::limit_seconds(policy.planner.interval_seconds);
         // Two plans at most are behind a decision.
         let units = if self.is_timed { self.pace.units(seconds / 2.0) } else { DEFAULT_UNITS };
@@ -134,7 +142,7 @@ impl Daemon {
         let seen = Arc::clone(&stop);
         let job = tokio::task::spawn_blocking(move || {
             let effort = Effort { units, stop: Some(&seen), threads: threads(), ..Effort::default() };
-            let search = Search { advised: effort, acting: effort };
+            let search = Search { advised: effort, acting: effort, detail };
             let (decision, state) = decide_within(&policy, &observation, before, now_seconds, &search);
             (decision, state, observation)
         });
@@ -157,7 +165,7 @@ impl Daemon {
         };
         self.status.decide_seconds = started.elapsed().as_secs_f64();
         self.status.refused_plans += u64::from(decision.solve.refused);
-        self.pace.learn(decision.solve.work_units, self.status.decide_seconds);
+        self.pace.learn(decision.solve.work_units + decision.solve.reason_units, self.status.decide_seconds);
         let decision = Arc::new(decision);
         self.record(&observation, &decision);
         self.remember(state, now_seconds);

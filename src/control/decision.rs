@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reasons::{Analysis, OperatingLevel, OtherPlan, PoolWeight, Prediction};
 use crate::observe::cluster::PoolCluster;
 use crate::observe::{Finding, Histogram, Quality};
 use crate::perf::Evidence;
@@ -28,6 +29,9 @@ pub struct Decision {
     /// Cost per hour of what is recommended.
     pub planned_cost_per_hour: f64,
     pub findings: Vec<Finding>,
+    /// What would change the plan; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
     /// Why the fleet could not be observed at all; everything is held then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_error: Option<String>,
@@ -82,6 +86,22 @@ pub struct PoolDecision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<PoolCluster>,
     pub cost_per_hour: f64,
+    /// Price of one replica per hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<f64>,
+    /// At which latency level it is run; absent for a pool that serves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<OperatingLevel>,
+    /// Limits that leave no room for one more replica, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub full_limits: Vec<String>,
+    /// The next best plan: of a pool that changes the one in which it stays as it is, of another one the better of
+    /// one replica less and one more. Computed in every tick for the pools that change, as far as that is cheap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_up: Option<OtherPlan>,
+    /// Further plans in which the pool has another number; only where they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<OtherPlan>,
 }
 
 /// Factors on a pool's performance figures, above 1 for a server that is slower than these say.
@@ -195,6 +215,9 @@ pub struct ClassDecision {
     pub attainment: Option<f64>,
     /// Cells of this class that no pool can serve within its targets.
     pub infeasible: Vec<String>,
+    /// What the plan promises; absent for a class without load or without latency targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Prediction>,
 }
 
 /// Demand of one model.
@@ -215,6 +238,9 @@ pub struct ModelDecision {
     pub output_tokens: f64,
     /// Where each class's load goes.
     pub routes: Vec<Route>,
+    /// The same for all classes together, for whoever can route by pool only; empty when nothing is sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<PoolWeight>,
 }
 
 /// Share of one class's load that one pool should receive.
@@ -257,7 +283,7 @@ pub struct LimitUse {
 /// How the plan was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SolveReport {
-    /// `milp`, `greedy` or `none`.
+    /// `milp`, `decomposition`, `greedy` or `none`.
     pub solver: String,
     /// Units of work spent.
     pub work_units: u64,
@@ -265,6 +291,18 @@ pub struct SolveReport {
     pub gap: f64,
     /// Plans that the independent check refused and replaced.
     pub refused: u32,
+    /// Cost of the plan with starts and stops, currency per hour.
+    #[serde(default)]
+    pub objective: f64,
+    /// Proven: no plan that serves as much costs less, currency per hour.
+    #[serde(default)]
+    pub bound: f64,
+    /// Whether the search ended before its end, for time or effort.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Units of work spent on the next best plans of pools, on top of `work_units`.
+    #[serde(default)]
+    pub reason_units: u64,
     /// Units that each plan might spend.
     #[serde(default)]
     pub effort_units: u64,

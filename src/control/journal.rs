@@ -1,7 +1,7 @@
 //! The journal: one JSON line a tick with what was seen and what was decided, in files of limited size.
 //!
 //! Every file starts with the state before its first tick, so that each can be replayed on its own; so does
-//! every part of a file that follows a restart.
+//! every part of a file that follows a restart, and every hour or so, so that a moment is replayed fast.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -14,6 +14,8 @@ use super::{Decision, State};
 use crate::observe::Observation;
 
 const NAME: &str = "journal";
+/// Ticks after which the state is written again.
+const STATE_TICKS: u32 = 240;
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,18 +49,17 @@ pub struct Journal {
     limits: JournalLimits,
     file: Option<File>,
     written: u64,
+    /// Ticks since the state was written.
+    ticks: u32,
 }
 
 impl Journal {
     pub fn new(directory: &Path, limits: JournalLimits) -> Self {
-        Self { directory: directory.to_owned(), limits, file: None, written: 0 }
+        Self { directory: directory.to_owned(), limits, file: None, written: 0, ticks: 0 }
     }
 
     fn path(&self, age: usize) -> PathBuf {
-        match age {
-            0 => self.directory.join(format!("{NAME}.jsonl")),
-            n => self.directory.join(format!("{NAME}.{n}.jsonl")),
-        }
+        self.directory.join(file_name(age))
     }
 
     /// Append one tick. `before` is the state the decision was made from; it is written only where a file
@@ -82,15 +83,18 @@ impl Journal {
         };
         let line = line(&entry)?;
         let is_full = self.written + line.len() as u64 > self.limits.file_bytes;
-        if self.file.is_none() || is_full {
-            if is_full {
-                self.rotate()?
-            } else {
-                self.reopen(line.len() as u64)?
-            }
+        let begins = self.file.is_none() || is_full;
+        if is_full {
+            self.rotate()?;
+        } else if begins {
+            self.reopen(line.len() as u64)?;
+        }
+        if begins || self.ticks >= STATE_TICKS {
             let head = self::line(&Entry::State(Box::new(before.clone())))?;
             self.write(&head)?;
+            self.ticks = 0;
         }
+        self.ticks += 1;
         self.write(&line)
     }
 
@@ -133,6 +137,11 @@ impl Journal {
         self.written = 0;
         Ok(())
     }
+}
+
+/// Name of a journal file; 0 is the newest.
+pub(super) fn file_name(age: usize) -> String {
+    if age == 0 { format!("{NAME}.jsonl") } else { format!("{NAME}.{age}.jsonl") }
 }
 
 fn line(entry: &Entry) -> Result<Vec<u8>> {

@@ -10,12 +10,14 @@ mod decision;
 mod journal;
 mod pace;
 mod published;
+mod reasons;
+mod replay;
 mod state;
 mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use daemon::{Daemon, DaemonParts, PolicyReload};
-pub use decide::{GivenDemand, LiveMemory, Search, Sizing, decide, decide_within, problem_of, size};
+pub use decide::{Detail, GivenDemand, LiveMemory, Search, Sizing, decide, decide_within, problem_of, size};
 pub use decision::{
     AcceleratorUse, Binding, ClassDecision, Decision, Latency, LimitUse, LiveCorrection, ModelDecision, PoolDecision,
     Route, SolveReport,
@@ -23,5 +25,10 @@ pub use decision::{
 pub use journal::{Entry, Journal, JournalLimits, read as read_journal};
 pub use pace::units_per_second;
 pub use published::{DaemonStatus, HistoryPoint, PolicyStatus, Published, Withheld};
+pub use reasons::{
+    AcceleratorValue, Analysis, CapacityChange, Focus, Gain, LatencyTarget, OperatingLevel, OtherChoice, OtherPlan,
+    PoolWeight, Prediction, PriorityRate, Relaxation, ReplicaChange,
+};
+pub use replay::{Moment, moment};
 pub use state::{ModelMemory, PlannerMemory, STATE_VERSION, State};
 pub use store::StateStore;

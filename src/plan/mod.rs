@@ -5,6 +5,7 @@
 //! no clock. The objective is lexicographic: (1) load not served within its target, most important class
 //! first, (2) cost per hour including the cost of starting replicas, (3) order of names.
 
+pub mod analysis;
 mod block;
 mod choose;
 mod effort;

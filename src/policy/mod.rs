@@ -20,7 +20,7 @@ mod shape;
 pub mod units;
 
 pub use load::{Watcher, files, from_text, load};
-pub use problem::{PolicyErrors, Problem};
+pub use problem::{PolicyErrors, Problem, did_you_mean, listed};
 pub use profile::profile as read_profile;
 pub use report::{check_report, json_schema};
 pub use resolved::{

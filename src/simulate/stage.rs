@@ -19,7 +19,7 @@ use super::hpa::{HpaFollower, HpaSpec};
 use super::http::{FleetServer, SharedFleet};
 use super::router::RouteShares;
 use super::scenario::{Scenario, TRACE_SECONDS};
-use crate::control::{Daemon, DaemonParts, Decision, ManualClock, Sizing, State};
+use crate::control::{Daemon, DaemonParts, Decision, Detail, ManualClock, Sizing, State};
 use crate::observe::{ScrapeOptions, ScrapeSource};
 use crate::policy::{Mode, Policy};
 use crate::serve::{Listener, ServeState, StopTimes};
@@ -192,6 +192,11 @@ impl Stage {
     /// Speed to show on the page; it changes nothing.
     pub fn show_speed(&mut self, speed: f64) {
         self.speed = speed;
+    }
+
+    /// How much the decisions of the steps that follow say of their reasons.
+    pub fn set_detail(&mut self, detail: Detail) {
+        self.daemon.set_detail(detail);
     }
 
     /// One tick.

@@ -59,7 +59,7 @@ fn latencies(seconds: f64, count: f64) -> Histogram {
 }
 
 /// A pool with everything fresh.
-fn fresh(pool: &str, ready: u32, rate: f64, at: f64) -> PoolObservation {
+pub fn fresh(pool: &str, ready: u32, rate: f64, at: f64) -> PoolObservation {
     PoolObservation {
         pool: pool.into(),
         ready: Signal::fresh(ready, at),
@@ -82,7 +82,7 @@ fn fresh(pool: &str, ready: u32, rate: f64, at: f64) -> PoolObservation {
 }
 
 /// A pool that is known to run nothing.
-fn at_zero(pool: &str, at: f64) -> PoolObservation {
+pub fn at_zero(pool: &str, at: f64) -> PoolObservation {
     PoolObservation {
         pool: pool.into(),
         ready: Signal::fresh(0, at),
@@ -92,7 +92,7 @@ fn at_zero(pool: &str, at: f64) -> PoolObservation {
     }
 }
 
-fn seen(at: f64, pools: Vec<PoolObservation>) -> Observation {
+pub fn seen(at: f64, pools: Vec<PoolObservation>) -> Observation {
     Observation { at_seconds: at, source_error: None, pools, findings: vec![] }
 }
 

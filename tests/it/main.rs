@@ -9,6 +9,8 @@ mod decide; // the pure function: repeats, holds, keeps limits, survives nonsens
 mod decide_limits; // budget, power, quotas, floors and schedules, work that may wait: kept, named
 mod demo; // the demo: repeats, keeps its promises, plays every shipped policy
 mod doctor_judge; // the check-up's judgement: each fault alone, with what to do
+mod explain_decide; // reasons of a decision: they change nothing, hold what they say, and are made again
+mod explain_program; // the verb `explain`: journal, demo, names, what is refused
 mod fake_kube; // a kube-apiserver for tests
 mod fit_formats; // benchmark files of every tool: what is read, what is refused with which line
 mod fit_program; // `fit` as a program: table, profile, picture, exit codes

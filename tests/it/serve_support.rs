@@ -65,6 +65,11 @@ pub fn pool(namespace: &str, name: &str, desired: u32) -> PoolDecision {
         itl_histogram: None,
         cluster: None,
         cost_per_hour: 12.0 * f64::from(desired),
+        price_per_hour: Some(12.0),
+        level: None,
+        full_limits: vec![],
+        runner_up: None,
+        alternatives: vec![],
     }
 }
 
@@ -97,6 +102,7 @@ pub fn decision() -> Decision {
             shortfall_rate: 0.0,
             attainment: Some(0.9951),
             infeasible: vec![],
+            predicted: None,
         }],
         models: vec![ModelDecision {
             namespace: "inference".into(),
@@ -113,6 +119,7 @@ pub fn decision() -> Decision {
                 share: 0.75,
                 rate: 66.7,
             }],
+            weights: vec![],
         }],
         accelerators: vec![AcceleratorUse { accelerator: "H100".into(), stock: 160, in_use: 84, planned: 112 }],
         limits: vec![LimitUse {
@@ -130,6 +137,7 @@ pub fn decision() -> Decision {
             subject: "pod=x".into(),
             message: "belongs to no pool".into(),
         }],
+        analysis: None,
         source_error: None,
     }
 }

@@ -278,6 +278,7 @@ fn the_routes_of_a_decision_are_found_by_name() {
             route("batch", "inference/llama-h100", 0.0),
             route("batch", "inference/unknown", 1.0),
         ],
+        weights: vec![],
     };
     let other = ModelDecision { namespace: "elsewhere".into(), ..model.clone() };
     let decision = Decision {
@@ -293,6 +294,7 @@ fn the_routes_of_a_decision_are_found_by_name() {
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,
         findings: Vec::new(),
+        analysis: None,
         source_error: None,
     };
     let expected =

@@ -58,6 +58,11 @@ enum Output {
     Json,
 }
 
+/// The policy of the demo.
+pub(super) fn built_in_policy() -> Result<crate::policy::Policy> {
+    crate::policy::from_text("policies/demo.yaml", DEMO_POLICY).context("the built-in policy")
+}
+
 pub async fn run(args: DemoArgs) -> Result<Exit> {
     if let Some(wrong) = wrong(&args) {
         eprintln!("poolwright: {wrong}");
@@ -68,7 +73,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit> {
             Ok(policy) => policy,
             Err(exit) => return Ok(exit),
         },
-        None => crate::policy::from_text("policies/demo.yaml", DEMO_POLICY).context("the built-in policy")?,
+        None => built_in_policy()?,
     };
     let interval = policy.planner.interval_seconds;
     let simulated = args.length.map(|l| l.seconds() * args.speed);

@@ -9,15 +9,18 @@ mod floors;
 mod learn;
 mod limits;
 mod problem;
+mod reasons;
 mod report;
 mod scopes;
 mod size;
+mod what_if;
+mod wording;
 
 pub use calibrate::LiveMemory;
 pub(in crate::control) use calibrate::readable;
 pub use size::{GivenDemand, Sizing, size};
 
-use super::{Decision, SolveReport, State};
+use super::{Analysis, Decision, SolveReport, State};
 use crate::observe::Observation;
 use crate::plan::{Effort, Problem, Solution, solve_again};
 use crate::policy::{Mode, Policy, Pool};
@@ -29,6 +32,16 @@ const WATCH_SECONDS: f64 = 300.0;
 /// Forecast errors after which a load is no longer new.
 const FAMILIAR_MINUTES: usize = 20;
 
+/// How much a decision says of its reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// The next best plan of the pools that change, as far as that is cheap: what every tick does.
+    #[default]
+    Brief,
+    /// Other plans of every pool and what would change the plan; the pool with the index `first` before the others.
+    Full { first: Option<usize> },
+}
+
 /// Decide what every pool should run.
 ///
 /// `observation.pools` must have one entry per pool of the policy, in the same order; an entry that is
@@ -38,11 +51,12 @@ pub fn decide(policy: &Policy, observation: &Observation, state: State, now_seco
 }
 
 /// How much the plans behind a decision may be searched: the one with all pools, and the one with those only
-/// that follow it.
+/// that follow it; and how much is said of the reasons, which changes nothing of what is decided.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Search<'a> {
     pub advised: Effort<'a>,
     pub acting: Effort<'a>,
+    pub detail: Detail,
 }
 
 impl Search<'_> {
@@ -52,6 +66,7 @@ impl Search<'_> {
         Self {
             advised: effort(solve.effort_units, solve.stopped_at),
             acting: effort(solve.effort_units, solve.acting_stopped_at),
+            detail: Detail::Brief,
         }
     }
 }
@@ -64,6 +79,7 @@ pub fn decide_within(
     now_seconds: f64,
     search: &Search<'_>,
 ) -> (Decision, State) {
+    let detail = search.detail;
     own(policy, &mut state);
     let known = learn::learn(policy, observation, &mut state, now_seconds);
     let free = problem::build(policy, &known, &mut state, problem::Scope::All);
@@ -77,6 +93,13 @@ pub fn decide_within(
     });
     let (acting, acting_solution) = acted.as_ref().map_or((&free, &advised), |(b, s)| (b, s));
 
+    let analysis = matches!(detail, Detail::Full { .. }).then(|| {
+        let scope = if acted.is_some() { problem::Scope::ActingOnly } else { problem::Scope::All };
+        let base = (acting, acting_solution);
+        let (accelerators, for_accelerators) = what_if::accelerators(policy, base, detail.care());
+        let (relaxations, for_targets) = what_if::relaxations(policy, &known, &mut state, scope, base);
+        Analysis { accelerators, relaxations, work_units: for_accelerators + for_targets }
+    });
     let planned: Vec<Option<u32>> = policy
         .pools
         .iter()
@@ -96,7 +119,9 @@ pub fn decide_within(
         effort_units: search.advised.units,
         cut: &cut,
     };
-    let decision = report::report(policy, observation, &answer, now_seconds);
+    let reasons = reasons::reasons(policy, &answer, detail);
+    let decision = report::report(policy, observation, &answer, reasons, now_seconds);
+    let decision = Decision { analysis, ..decision };
     forget(policy, &mut state);
     (decision, state)
 }

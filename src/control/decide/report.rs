@@ -1,21 +1,35 @@
 //! From plan and verdicts to the decision that is published and journaled.
 
+use std::collections::BTreeSet;
+
 use super::explain::{self, Subject};
+use super::reasons::{PoolReasons, attainment as promised, weights};
 use super::{Answer, problem, scopes};
 use crate::control::decision::{
     AcceleratorUse, ClassDecision, Decision, Latency, LiveCorrection, ModelDecision, PoolDecision, Route, SolveReport,
 };
+use crate::control::reasons::Prediction;
 use crate::observe::{Histogram, Observation, PoolObservation, Signal};
 use crate::perf::{Target, latency_at};
+use crate::plan::Flow;
 use crate::policy::{Mode, Policy, Promise};
 
 /// Quantile shown for pools whose classes promise no latency.
 const SHOWN_QUANTILE: f64 = 0.95;
 
-pub(super) fn report(policy: &Policy, observation: &Observation, answer: &Answer<'_>, now_seconds: f64) -> Decision {
-    let pools: Vec<PoolDecision> =
-        (0..policy.pools.len()).map(|p| pool_decision(policy, observation, answer, p, now_seconds)).collect();
-    let classes = (0..policy.classes.len()).map(|c| class_decision(policy, observation, answer, c)).collect();
+pub(super) fn report(
+    policy: &Policy,
+    observation: &Observation,
+    answer: &Answer<'_>,
+    (reasons, reason_units): (Vec<PoolReasons>, u64),
+    now_seconds: f64,
+) -> Decision {
+    let pools: Vec<PoolDecision> = reasons
+        .into_iter()
+        .enumerate()
+        .map(|(p, reasons)| with_reasons(pool_decision(policy, observation, answer, p, now_seconds), reasons))
+        .collect();
+    let classes = (0..policy.classes.len()).map(|c| class_decision(policy, observation, answer, &pools, c)).collect();
     let models = (0..policy.models.len()).map(|m| model_decision(policy, answer, m)).collect();
     let accelerators = (0..policy.accelerators.len()).map(|a| accelerator_use(policy, answer, &pools, a)).collect();
     let said: Vec<u32> =
@@ -40,6 +54,11 @@ pub(super) fn report(policy: &Policy, observation: &Observation, answer: &Answer
             work_units: solution.work_units + if solution == shadow { 0 } else { shadow.work_units },
             gap: solution.gap,
             refused: solution.refused,
+            objective: solution.objective,
+            // No replica costs less than nothing.
+            bound: if solution.bound.is_finite() { solution.bound } else { 0.0 },
+            stopped: solution.stopped,
+            reason_units,
             effort_units: answer.effort_units,
             stopped_at: shadow.stopped_at,
             acting_stopped_at: solution.stopped_at,
@@ -51,8 +70,14 @@ pub(super) fn report(policy: &Policy, observation: &Observation, answer: &Answer
             .cloned()
             .chain(scopes::conflicts(policy, answer.known, &answer.acting.0.problem))
             .collect(),
+        analysis: None,
         source_error: observation.source_error.clone(),
     }
+}
+
+fn with_reasons(decision: PoolDecision, reasons: PoolReasons) -> PoolDecision {
+    let PoolReasons { level, full_limits, runner_up, alternatives } = reasons;
+    PoolDecision { level, full_limits, runner_up, alternatives, ..decision }
 }
 
 fn pool_decision(
@@ -104,6 +129,11 @@ fn pool_decision(
         cluster: seen.cluster.clone(),
         cost_per_hour: pool.price_per_hour(&policy.accelerators)
             * f64::from(verdict.replicas.or(known.current).unwrap_or(0)),
+        price_per_hour: Some(pool.price_per_hour(&policy.accelerators)),
+        level: None,
+        full_limits: vec![],
+        runner_up: None,
+        alternatives: vec![],
     }
 }
 
@@ -140,20 +170,55 @@ fn latencies(
     )
 }
 
-fn class_decision(policy: &Policy, observation: &Observation, answer: &Answer<'_>, class: usize) -> ClassDecision {
+fn class_decision(
+    policy: &Policy,
+    observation: &Observation,
+    answer: &Answer<'_>,
+    pools: &[PoolDecision],
+    class: usize,
+) -> ClassDecision {
     let (built, solution) = answer.acting;
     let cells = || built.problem.cells.iter().enumerate().filter(move |(_, c)| c.class == class);
     let late = |i: usize| built.infeasible[i];
-    let shortfall = cells().map(|(i, c)| if late(i) { c.rate } else { solution.plan.shortfall[i] }).sum();
+    let shortfall: f64 = cells().map(|(i, c)| if late(i) { c.rate } else { solution.plan.shortfall[i] }).sum();
+    let demand: f64 = cells().map(|(_, c)| c.rate).sum();
+    let predicted = promised(&policy.classes[class].promise, demand, shortfall).map(|attainment| {
+        let (ttft_seconds, itl_seconds) = predicted_latencies(policy, answer, pools, class);
+        Prediction { ttft_seconds, itl_seconds, attainment: Some(attainment) }
+    });
     ClassDecision {
         class: policy.classes[class].name.clone(),
         priority: policy.classes[class].priority,
         promise: policy.classes[class].promise,
-        demand_rate: cells().map(|(_, c)| c.rate).sum(),
+        demand_rate: demand,
         shortfall_rate: shortfall,
         attainment: attainment(policy, observation, class),
         infeasible: cells().filter(|(i, c)| late(*i) && c.rate > 0.0).map(|(_, c)| c.name.clone()).collect(),
+        predicted,
     }
+}
+
+/// Latencies that a class sees in the slowest of the pools it is sent to. A pool's prediction counts where it
+/// speaks of the class's percentile or of a higher one; one that does not leaves the answer open.
+fn predicted_latencies(
+    policy: &Policy,
+    answer: &Answer<'_>,
+    pools: &[PoolDecision],
+    class: usize,
+) -> (Option<f64>, Option<f64>) {
+    let Promise::Latency { quantile, .. } = policy.classes[class].promise else { return (None, None) };
+    let (built, solution) = answer.acting;
+    let is_own = |f: &&Flow| built.problem.cells[f.cell].class == class && f.rate > 0.0;
+    let used: BTreeSet<usize> = solution.plan.flows.iter().filter(is_own).map(|f| f.pool).collect();
+    let worst = |latency: fn(&PoolDecision) -> &Latency| {
+        let of = |p: &usize| {
+            let latency = latency(&pools[*p]);
+            latency.predicted_seconds.filter(|_| latency.quantile.is_some_and(|q| q >= quantile))
+        };
+        let all: Option<Vec<f64>> = used.iter().map(of).collect();
+        all.and_then(|all| all.into_iter().reduce(f64::max))
+    };
+    (worst(|p| &p.ttft), worst(|p| &p.itl))
 }
 
 /// Share of the window's requests within each target, the smaller of the two: the servers report the two
@@ -199,6 +264,8 @@ fn model_decision(policy: &Policy, answer: &Answer<'_>, m: usize) -> ModelDecisi
             }
         }
     }
+    let sent = |p: usize| solution.plan.flows.iter().filter(|f| f.pool == p).map(|f| f.rate).sum::<f64>() + 0.0;
+    let rates: Vec<(String, f64)> = model.pools.iter().map(|&p| (policy.pools[p].id(), sent(p))).collect();
     ModelDecision {
         namespace: model.namespace.clone(),
         name: model.name.clone(),
@@ -209,6 +276,7 @@ fn model_decision(policy: &Policy, answer: &Answer<'_>, m: usize) -> ModelDecisi
         input_tokens: known.mean.input_tokens,
         output_tokens: known.mean.output_tokens,
         routes,
+        weights: weights(&rates),
     }
 }
 
