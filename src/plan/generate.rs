@@ -195,7 +195,7 @@ fn answer(member: &Member, prices: &[f64], way: Way, gub: &mut Gub) -> Answer {
     let mut from_best = way.round > 0;
     if way.is_quick {
         search.most_tried = QUICK_TRIED;
-    } else if !few || way.round % DIVE_EVERY == 0 {
+    } else if !few || way.round.is_multiple_of(DIVE_EVERY) {
         let dived = search.dive();
         let dived_price = search.price(&dived);
         if member.block.allows(&dived) && (few || dived_price <= before) {
