@@ -17,10 +17,11 @@ use poolwright::plan::Problem;
 use poolwright::plan::instance::{drifted, generate, read};
 use poolwright::plan::peers::{melange, of_servers, one_per_class};
 use poolwright::plan::priced;
+use poolwright::plot::svg;
 
 use ladder::{LADDER, Mark, Step, mark_of};
 use measure::{Run, again, cold, pin_to_one_core, second_opinion};
-use table::Row;
+use table::{Point, Row};
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -54,6 +55,9 @@ struct Options {
     /// Leave the rows after drift out.
     #[arg(long)]
     cold: bool,
+    /// Draw the cold rows as SVG.
+    #[arg(long)]
+    plot: Option<PathBuf>,
     /// `cargo bench` passes this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,8 +76,12 @@ fn main() -> Result<()> {
     );
     table::print_head();
     let mut missed = 0;
+    let mut points = vec![];
     for (name, problem, mark) in instances(&options)? {
-        missed += rows(&name, &problem, mark, &options);
+        missed += rows(&name, &problem, mark, &options, &mut points);
+    }
+    if let Some(path) = &options.plot {
+        std::fs::write(path, svg(&table::picture(&points))?).with_context(|| path.display().to_string())?;
     }
     if options.only.is_empty() || options.only.iter().any(|o| o == "published") {
         missed += published()?;
@@ -120,7 +128,7 @@ fn load(path: &Path) -> Result<Problem> {
 }
 
 /// Cold and drifted rows of one instance; returns the marks missed.
-fn rows(name: &str, problem: &Problem, mark: Mark, options: &Options) -> usize {
+fn rows(name: &str, problem: &Problem, mark: Mark, options: &Options, points: &mut Vec<Point>) -> usize {
     let (first, mut memory) = cold(problem, mark.seconds);
     // Without a search by somebody else, or a longer one, the plan itself is no measure.
     let mut best = options.known.iter().find(|(of, _)| of == name).map(|(_, cost)| *cost);
@@ -128,7 +136,8 @@ fn rows(name: &str, problem: &Problem, mark: Mark, options: &Options) -> usize {
     if mark.of_best_known && options.longer > 0.0 {
         best = least([best, Some(cold(problem, options.longer).0.solution.objective)]);
     }
-    let missed = report(&format!("{name} cold"), problem, &first, mark, highs, best, options);
+    let (missed, point) = report(&format!("{name} cold"), problem, &first, mark, highs, best, options);
+    points.push(point);
     if options.cold {
         return missed;
     }
@@ -136,7 +145,7 @@ fn rows(name: &str, problem: &Problem, mark: Mark, options: &Options) -> usize {
     let next = drifted(problem, state, 0.1, 1);
     let warm = again(&next, Mark::DRIFT.seconds, &mut memory);
     let highs = second_opinion(&next, options.highs.min(5.0), Some(state));
-    missed + report(&format!("{name} drift"), &next, &warm, Mark::DRIFT, highs, None, options)
+    missed + report(&format!("{name} drift"), &next, &warm, Mark::DRIFT, highs, None, options).0
 }
 
 fn least<const N: usize>(costs: [Option<f64>; N]) -> Option<f64> {
@@ -151,7 +160,7 @@ fn report(
     highs: Option<measure::Other>,
     best: Option<f64>,
     options: &Options,
-) -> usize {
+) -> (usize, Point) {
     let running: Vec<u32> = problem.pools.iter().map(|p| p.running).collect();
     let price = |replicas: &[u32]| priced(problem, replicas).map(|s| s.objective);
     let best = least([best, highs.as_ref().map(|h| h.objective)]);
@@ -169,7 +178,7 @@ fn report(
         mark,
     };
     row.print();
-    usize::from(!row.is_met())
+    (usize::from(!row.is_met()), row.point())
 }
 
 /// Instances of other projects, with their published optima; returns the marks missed.

@@ -1,10 +1,15 @@
 //! One line for each solve.
 
+use poolwright::plot::{Entry, Mark as PlotMark, Panel, Picture, Series};
+
 use crate::ladder::Mark;
 use crate::measure::{Other, Run};
 
 /// Time over a mark's that is still in it: the flag is seen a moment later.
 const LATE: f64 = 1.1;
+
+/// Relative gap of another solver that counts as a proof.
+const PROVEN: f64 = 1e-4;
 
 pub struct Row<'a> {
     pub name: &'a str,
@@ -19,6 +24,37 @@ pub struct Row<'a> {
     /// Least cost that another search found.
     pub best: Option<f64>,
     pub mark: Mark,
+}
+
+pub type Point = (f64, [Option<f64>; 4]);
+
+/// Smallest excess that a logarithmic axis shows, percent.
+const LEAST_SHOWN: f64 = 0.001;
+
+/// The rows as a picture.
+pub fn picture(points: &[Point]) -> Picture {
+    let names = ["poolwright", "HiGHS", "Mélange's rule", "one pool for each class"];
+    let series = |i: usize| Series {
+        points: points.iter().filter_map(|(pools, costs)| costs[i].map(|c| (*pools, c))).collect(),
+        mark: if i == 1 { PlotMark::Rings } else { PlotMark::Dots },
+        colour: i,
+    };
+    let entry = |i: usize| Entry {
+        name: names[i].to_owned(),
+        mark: Some(if i == 1 { PlotMark::Rings } else { PlotMark::Dots }),
+        colour: Some(i),
+    };
+    Picture {
+        title: "Cost above the proven bound, one core, each within its time".into(),
+        panels: vec![Panel {
+            title: "fleets of the benchmark, from nothing".into(),
+            x: "pools".into(),
+            y: "cost above the bound, %".into(),
+            series: (0..names.len()).map(series).filter(|s| !s.points.is_empty()).collect(),
+            guides: vec![],
+        }],
+        legend: (0..names.len()).map(entry).collect(),
+    }
 }
 
 pub fn print_head() {
@@ -48,7 +84,10 @@ impl Row<'_> {
     fn distance(&self) -> f64 {
         let ours = &self.run.solution;
         let to = |best: f64| (ours.objective - best) / best.abs().max(1e-9);
-        let best = self.best.filter(|best| self.mark.of_best_known && best.is_finite());
+        // What another solver proved is as good as an own proof.
+        let proven = self.highs.as_ref().filter(|h| h.objective - h.bound <= PROVEN * h.objective.abs());
+        let counts = self.mark.of_best_known || proven.is_some();
+        let best = self.best.filter(|best| counts && best.is_finite());
         best.map_or(ours.gap, |best| to(best).min(ours.gap))
     }
 
@@ -91,6 +130,19 @@ impl Row<'_> {
             self.mark.seconds,
             self.verdict(),
         );
+    }
+
+    /// Pools, and what ours, HiGHS, Mélange's rule and one pool for each class cost above our proven bound, in percent.
+    pub fn point(&self) -> Point {
+        let bound = self.run.solution.bound;
+        let over = |cost: f64| ((cost / bound - 1.0) * 100.0).max(LEAST_SHOWN);
+        let costs = [
+            Some(self.run.solution.objective),
+            self.highs.as_ref().map(|h| h.objective),
+            self.melange,
+            self.one_per_class,
+        ];
+        (self.pools as f64, costs.map(|c| c.filter(|c| c.is_finite()).map(over)))
     }
 
     fn verdict(&self) -> String {

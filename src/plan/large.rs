@@ -87,6 +87,8 @@ fn stage(problem: &Problem, goal: &Goal, start: &Plan, memory: &mut Memory, mete
     let until = |share: f64| begun.saturating_add((left as f64 * share) as u64);
     let is_warm = memory.recall(&mut fleet, meter);
     if is_warm {
+        // At the remembered prices: they stay, and there is a bound.
+        fleet.relax(1, meter);
         fleet.choose(0, meter);
         fleet.refit_all(meter);
     } else {

@@ -158,5 +158,5 @@ fn search(
 
 /// Units of work of one pivot: it touches a sparse inverse of the rows and prices the columns.
 fn iteration_cost(columns: usize, rows: usize) -> u64 {
-    1 + ((columns + 4 * rows) / 100) as u64
+    1 + ((columns + 4 * rows) / 220) as u64
 }
