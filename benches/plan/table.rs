@@ -33,7 +33,7 @@ const LEAST_SHOWN: f64 = 0.001;
 
 /// The rows as a picture.
 pub fn picture(points: &[Point]) -> Picture {
-    let names = ["poolwright", "HiGHS", "Mélange's rule", "one pool for each class"];
+    let names = ["poolwright", "HiGHS", "Mélange's rule", "one per class"];
     let series = |i: usize| Series {
         points: points.iter().filter_map(|(pools, costs)| costs[i].map(|c| (*pools, c))).collect(),
         mark: if i == 1 { PlotMark::Rings } else { PlotMark::Dots },
