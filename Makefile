@@ -32,7 +32,7 @@ engine-test: toolchain ## Predictions against a real vLLM on the CPU, installed 
 
 highs-test: toolchain ## Plans against HiGHS as a second opinion, on hundreds of small instances; installs cmake and libclang where they are missing.
 	@scripts/highs
-	$(CARGO) test --locked --features highs --lib plan::highs
+	$(CARGO) test --release --locked --features highs --lib plan::highs
 
 lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
 	$(CARGO) fmt --check
