@@ -37,6 +37,7 @@ highs-test: toolchain ## Plans against HiGHS as a second opinion, on hundreds of
 lint: toolchain ## Format, clippy with warnings as errors, licences and bans.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test cluster -- -D warnings # not among the targets above: no plain test
 	scripts/deny
 
 generated: toolchain ## Write generated files again: the JSON Schema of policies, manifests/, expected texts of tests.

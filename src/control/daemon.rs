@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::task::JoinError;
 
 use super::decide::{Search, decide_within};
 use super::pace::Pace;
@@ -130,32 +131,8 @@ impl Daemon {
             self.status.failed_observations += 1;
             tracing::warn!(error, "the fleet could not be observed; every number is held");
         }
-        let mut before = self.state.checkpoint();
-        before.capacities = std::mem::take(&mut self.state.capacities);
         let started = Instant::now();
-        let detail = self.detail;
-        let seconds = Pace::limit_seconds(policy.planner.interval_seconds);
-        // Two plans at most are behind a decision.
-        let units = if self.is_timed { self.pace.units(seconds / 2.0) } else { DEFAULT_UNITS };
-        let is_timed = self.is_timed;
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let job = tokio::task::spawn_blocking(move || {
-            let effort = Effort { units, stop: Some(&seen), threads: threads(), ..Effort::default() };
-            let search = Search { advised: effort, acting: effort, detail };
-            let (decision, state) = decide_within(&policy, &observation, before, now_seconds, &search);
-            (decision, state, observation)
-        });
-        let late = tokio::time::sleep(Duration::from_secs_f64(seconds));
-        tokio::pin!(job, late);
-        let done = tokio::select! {
-            done = &mut job => done,
-            () = &mut late, if is_timed => {
-                stop.store(true, Ordering::Relaxed);
-                job.await
-            }
-        };
-        let (decision, state, observation) = match done {
+        let (decision, state, observation) = match self.decide_in_time(policy, observation, now_seconds).await {
             Ok(done) => done,
             Err(error) => {
                 tracing::error!(%error, "the decision failed; the last one stays until its age limit");
@@ -172,6 +149,39 @@ impl Daemon {
         self.note_history(&decision);
         self.publish(Some(Arc::clone(&decision)));
         Some(decision)
+    }
+
+    /// Decide on a thread of its own; the search is told to stop when its time is over.
+    async fn decide_in_time(
+        &mut self,
+        policy: Arc<Policy>,
+        observation: Observation,
+        now_seconds: f64,
+    ) -> Result<(Decision, State, Observation), JoinError> {
+        let mut before = self.state.checkpoint();
+        before.capacities = std::mem::take(&mut self.state.capacities);
+        let detail = self.detail;
+        let seconds = Pace::limit_seconds(policy.planner.interval_seconds);
+        // Two plans at most are behind a decision.
+        let units = if self.is_timed { self.pace.units(seconds / 2.0) } else { DEFAULT_UNITS };
+        let is_timed = self.is_timed;
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let job = tokio::task::spawn_blocking(move || {
+            let effort = Effort { units, stop: Some(&seen), threads: threads(), ..Effort::default() };
+            let search = Search { advised: effort, acting: effort, detail };
+            let (decision, state) = decide_within(&policy, &observation, before, now_seconds, &search);
+            (decision, state, observation)
+        });
+        let late = tokio::time::sleep(Duration::from_secs_f64(seconds));
+        tokio::pin!(job, late);
+        tokio::select! {
+            done = &mut job => done,
+            () = &mut late, if is_timed => {
+                stop.store(true, Ordering::Relaxed);
+                job.await
+            }
+        }
     }
 
     fn reload_policy(&mut self) {

@@ -9,8 +9,10 @@ use crate::plan::{Effort, solve};
 const FIRST_UNITS_PER_SECOND: f64 = 100_000.0;
 /// Weight of a decision in the average.
 const WEIGHT: f64 = 0.3;
-/// Decisions that took less tell nothing, seconds.
-const LEAST_SECONDS: f64 = 0.05;
+/// Decisions with less planning tell nothing: their time went into everything else.
+const LEAST_UNITS: u64 = 50_000;
+/// A machine is not taken for slower than this, so that there is always enough work to learn from.
+const LEAST_PER_SECOND: f64 = 30_000.0;
 /// Longest that planning may take, seconds; and as a part of the interval between decisions.
 const LIMIT_SECONDS: f64 = 5.0;
 const LIMIT_SHARE: f64 = 1.0 / 3.0;
@@ -40,8 +42,8 @@ impl Pace {
 
     /// A decision took so long for its work.
     pub(super) fn learn(&mut self, work_units: u64, seconds: f64) {
-        if seconds >= LEAST_SECONDS && work_units > 0 {
-            let seen = work_units as f64 / seconds;
+        if work_units >= LEAST_UNITS && seconds > 0.0 {
+            let seen = (work_units as f64 / seconds).max(LEAST_PER_SECOND);
             self.units_per_second += WEIGHT * (seen - self.units_per_second);
         }
     }
@@ -72,8 +74,8 @@ mod tests {
         }
         assert!((pace.units(2.0) as f64 - 600_000.0).abs() < 6_000.0, "{pace:?}");
         let before = pace;
-        pace.learn(10, 0.001);
-        assert_eq!(pace, before, "a decision that took no time tells nothing");
+        pace.learn(100, 0.4);
+        assert_eq!(pace, before, "a decision with little planning says nothing of its speed");
     }
 
     #[test]

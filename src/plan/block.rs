@@ -11,8 +11,6 @@ use super::{Flow, PoolOption, Problem};
 /// What a block minimises: prices of replicas and of load that is not served.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Prices {
-    /// Share of the replicas' own cost that counts: 1, or nearly nothing while a shortfall is minimised.
-    pub cost: f64,
     /// On top, for each replica of each pool.
     pub replica: Vec<f64>,
     /// Of each whole cell that is not served.
@@ -117,7 +115,7 @@ impl Block {
     }
 
     pub(super) fn price_of(&self, prices: &Prices, pool: usize, run: Run) -> f64 {
-        prices.cost * self.own_cost(pool, run) + prices.replica[pool] * f64::from(run.replicas)
+        self.own_cost(pool, run) + prices.replica[pool] * f64::from(run.replicas)
     }
 
     /// Price of all replicas, without what is not served.
@@ -239,7 +237,7 @@ impl Block {
         let mut rows = vec![];
         let mut base = 0.0;
         for (pool, option) in self.pools.iter().enumerate() {
-            let own = prices.cost * option.price_per_hour + prices.replica[pool];
+            let own = option.price_per_hour + prices.replica[pool];
             let fix = fixed.get(pool).copied().flatten();
             if let Some(run) = fix {
                 base += self.price_of(prices, pool, run);
@@ -249,10 +247,10 @@ impl Block {
                 }
                 continue;
             }
-            base += prices.cost * option.stop_cost_per_hour * f64::from(option.running);
+            base += option.stop_cost_per_hour * f64::from(option.running);
             let running = option.running.min(option.max);
-            let stop = own - prices.cost * option.stop_cost_per_hour;
-            let start = own + prices.cost * option.start_cost_per_hour;
+            let stop = own - option.stop_cost_per_hour;
+            let start = own + option.start_cost_per_hour;
             let paths = self.paths.iter().flat_map(|(_, s)| s).filter(|s| s.0 == pool).map(|s| s.2);
             let whole: f64 = self.levels[pool].iter().flat_map(|l| &l.carries).map(|c| c.1).chain(paths).sum();
             if running > 0 {

@@ -223,9 +223,7 @@ impl Fleet {
         // The solver's word is not enough.
         let (is_better, chosen) = (choice.fits() && choice.cost < before, choice.chosen);
         if is_better {
-            for (member, c) in self.members.iter_mut().zip(chosen) {
-                member.chosen = c;
-            }
+            self.take(&chosen);
         }
     }
 }

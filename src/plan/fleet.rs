@@ -28,8 +28,6 @@ pub(super) struct Member {
     pub block: Block,
     /// Amounts that one replica of each pool uses: (limit, amount).
     pub uses: Vec<Vec<(usize, f64)>>,
-    /// Share of the replicas' cost that counts.
-    pub cost_share: f64,
     /// Price of each whole cell that is not served.
     pub cell: Vec<f64>,
     /// The same where only the routing is left to find: one priority far above the next.
@@ -40,10 +38,9 @@ pub(super) struct Member {
     pub chosen: usize,
 }
 
-/// What is minimised: the replicas' cost at a share, and a price for each whole cell that is not served.
+/// What is minimised besides the replicas' cost: a price for each whole cell that is not served.
 #[derive(Clone, Debug)]
 pub(super) struct Goal {
-    pub cost_share: f64,
     pub cell: Vec<f64>,
 }
 
@@ -77,7 +74,7 @@ pub(super) struct Master {
 impl Member {
     pub(super) fn prices(&self, limits: &[f64]) -> Prices {
         let replica = self.uses.iter().map(|uses| uses.iter().map(|&(l, amount)| limits[l] * amount).sum()).collect();
-        Prices { cost: self.cost_share, replica, cell: self.cell.clone() }
+        Prices { replica, cell: self.cell.clone() }
     }
 
     fn use_of(&self, runs: &[Run], limits: usize) -> Vec<f64> {
@@ -88,6 +85,13 @@ impl Member {
             }
         }
         used
+    }
+
+    /// The column that is best at these prices of the limits.
+    pub(super) fn best_at(&self, limits: &[f64]) -> usize {
+        let price = |c: usize| self.columns[c].priced(limits);
+        let best = (0..self.columns.len()).min_by(|&a, &b| price(a).total_cmp(&price(b)).then(a.cmp(&b)));
+        best.unwrap_or(self.chosen)
     }
 
     /// Add a column unless it is there; returns its place.
@@ -139,7 +143,6 @@ impl Fleet {
                 block: Block::new(&part),
                 part,
                 uses: group.pools.iter().map(|&p| uses[p].clone()).collect(),
-                cost_share: goal.cost_share,
                 cell: group.cells.iter().map(|&c| goal.cell[c]).collect(),
                 routing: routing_prices(problem, &group, goal),
                 columns: vec![],

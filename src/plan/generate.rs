@@ -131,9 +131,7 @@ impl Fleet {
             }
             let member = &mut self.members[m];
             let asked = member.prices(&self.prices);
-            let price = |c: usize| member.columns[c].priced(&self.prices);
-            let best = (0..member.columns.len()).min_by(|&a, &b| price(a).total_cmp(&price(b)).then(a.cmp(&b)));
-            let best = best.unwrap_or(member.chosen);
+            let best = member.best_at(&self.prices);
             let (relaxed, _) = member.block.relaxed(&asked, &[], &mut gub);
             let Some(part) = priced_part(member, &asked.replica) else {
                 bound += relaxed;
@@ -143,7 +141,7 @@ impl Fleet {
             let start = part_plan(member, &member.columns[best].runs, flows, shortfall);
             match milp::bounded(&part, &start, meter) {
                 Some(found) => {
-                    bound += found.bound.max(relaxed).min(price(best));
+                    bound += found.bound.max(relaxed).min(member.columns[best].priced(&self.prices));
                     let runs = part_runs(member, &found.plan);
                     member.add(runs, limits, &mut gub);
                 }
@@ -184,10 +182,8 @@ type Answer = (Found, Vec<Vec<Run>>, f64, u64);
 /// The best plan of one model at these prices, its neighbours, the best price known before, and the work.
 fn answer(member: &Member, prices: &[f64], way: Way, gub: &mut Gub) -> Answer {
     let asked = member.prices(prices);
-    let price = |c: usize| member.columns[c].priced(prices);
-    let best = (0..member.columns.len()).min_by(|&a, &b| price(a).total_cmp(&price(b)).then(a.cmp(&b)));
-    let best = best.unwrap_or(member.chosen);
-    let before = price(best);
+    let best = member.best_at(prices);
+    let before = member.columns[best].priced(prices);
     let mut search = Search::new(&member.block, &asked, gub);
     let mut found = Found { runs: member.columns[best].runs.clone(), price: before };
     let mut seen = vec![];
@@ -221,13 +217,11 @@ fn answer(member: &Member, prices: &[f64], way: Way, gub: &mut Gub) -> Answer {
     (found, seen.into_iter().map(|s| s.runs).collect(), before, work)
 }
 
-/// The member's part with the limits' prices on its replicas; `None` where a price would be lost.
+/// The member's part with the limits' prices on its replicas; `None` where nothing can be served.
 fn priced_part(member: &Member, replica: &[f64]) -> Option<Problem> {
     let mut part = member.part.clone();
     for (pool, price) in part.pools.iter_mut().zip(replica) {
-        pool.price_per_hour = member.cost_share * pool.price_per_hour + price;
-        pool.start_cost_per_hour *= member.cost_share;
-        pool.stop_cost_per_hour *= member.cost_share;
+        pool.price_per_hour += price;
         // Changing levels is left out: the bound must not be too high.
         pool.tier = None;
     }

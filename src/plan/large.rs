@@ -4,10 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::block::Run;
 use super::effort::Meter;
 use super::fleet::{Fleet, Goal};
-use super::gub::Gub;
 use super::memory::Memory;
 use super::solve::is_better;
 use super::{Objective, Plan, Problem, verify};
@@ -58,7 +56,8 @@ pub(super) fn decompose(problem: &Problem, start: &Plan, memory: &mut Memory, me
             break;
         }
         let goal = stage_goal(problem, priority);
-        let (plan, _) = stage(problem, &goal, &best.plan, memory, meter);
+        // What is learnt at the prices of a shortage is of no use to the next tick.
+        let (plan, _) = stage(problem, &goal, &best.plan, &mut memory.clone(), meter);
         best.offer(problem, plan);
     }
     // The bound is on cost and priced shortfall together: what is left for the cost of a plan with this one's.
@@ -138,7 +137,7 @@ fn first_goal(problem: &Problem) -> Goal {
             problem.cells.iter().zip(dearest(problem)).map(price).collect()
         }
     };
-    Goal { cost_share: 1.0, cell }
+    Goal { cell }
 }
 
 /// Load of one priority first: what is more important must not get worse, what is less counts little.
@@ -153,7 +152,7 @@ fn stage_goal(problem: &Problem, priority: i32) -> Goal {
         };
         c.rate * unit * rank
     };
-    Goal { cost_share: 1.0, cell: problem.cells.iter().map(price).collect() }
+    Goal { cell: problem.cells.iter().map(price).collect() }
 }
 
 /// Given replicas with the load routed over them as well as can be; more important cells first.
@@ -161,11 +160,5 @@ pub(super) fn routed(problem: &Problem, replicas: &[u32], tiers: &[Option<usize>
     let mut plan = problem.empty_plan();
     plan.replicas.copy_from_slice(replicas);
     plan.tiers.copy_from_slice(tiers);
-    let mut fleet = Fleet::new(problem, &first_goal(problem), &plan);
-    let mut gub = Gub::default();
-    for member in &mut fleet.members {
-        let runs: Vec<Run> = member.runs_of(&plan);
-        member.chosen = member.add(runs, fleet.most.len(), &mut gub);
-    }
-    fleet.plan(problem)
+    Fleet::new(problem, &first_goal(problem), &plan).plan(problem)
 }

@@ -1,10 +1,11 @@
 //! What a solve leaves to the next: prices of the limits and plans of the models. By name, so that an edited
 //! policy finds what still fits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Problem;
 use super::block::Run;
 use super::effort::Meter;
 use super::fleet::{Fleet, Member};
@@ -31,19 +32,6 @@ struct Use {
 }
 
 impl Memory {
-    /// A memory of one plan: pools with their replicas.
-    pub fn of_replicas<'a>(replicas: impl IntoIterator<Item = (&'a str, u32)>, groups: &[Vec<String>]) -> Self {
-        let known: BTreeMap<&str, u32> = replicas.into_iter().collect();
-        let plan = |group: &Vec<String>| {
-            let runs = group.iter().filter_map(|pool| {
-                let replicas = *known.get(pool.as_str())?;
-                (replicas > 0).then(|| Use { pool: pool.clone(), replicas, tier: 0 })
-            });
-            (group.first().cloned().unwrap_or_default(), vec![runs.collect()])
-        };
-        Self { prices: BTreeMap::new(), plans: groups.iter().map(plan).collect() }
-    }
-
     /// Give the fleet the columns and prices that are known of it; whether there were prices.
     pub(super) fn recall(&self, fleet: &mut Fleet, meter: &mut Meter<'_>) -> bool {
         let limits = fleet.most.len();
@@ -68,10 +56,16 @@ impl Memory {
         }
     }
 
+    /// Drop what the problem no longer has.
+    pub(super) fn forget(&mut self, problem: &Problem) {
+        self.prices.retain(|name, _| problem.limits.iter().any(|l| l.name == *name));
+        let pools: BTreeSet<&str> = problem.pools.iter().map(|p| p.name.as_str()).collect();
+        self.plans.retain(|first, _| pools.contains(first.as_str()));
+    }
+
     /// Remember the fleet's prices and the best columns of each model.
     pub(super) fn keep(&mut self, fleet: &Fleet) {
-        self.prices = fleet.names.iter().cloned().zip(fleet.prices.iter().copied()).collect();
-        self.plans.clear();
+        self.prices.extend(fleet.names.iter().cloned().zip(fleet.prices.iter().copied()));
         for member in fleet.members.iter().filter(|m| !m.block.pools.is_empty()) {
             let price = |c: usize| member.columns[c].priced(&fleet.prices);
             let mut order: Vec<usize> = (0..member.columns.len()).collect();

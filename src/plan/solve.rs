@@ -44,20 +44,20 @@ pub fn priced(problem: &Problem, replicas: &[u32]) -> Option<Solution> {
     verify(problem, &plan).ok()?;
     let objective = problem.objective(&plan);
     let bound = least_cost(problem).min(objective);
-    let gap = (objective - bound) / objective.abs().max(1e-9);
-    let solver = "given".into();
+    let (solver, gap) = ("given".into(), gap_of(objective, bound));
     Some(Solution { plan, solver, work_units: 0, objective, bound, gap, refused: 0, stopped: false, stopped_at: None })
 }
 
 fn search(problem: &Problem, effort: &Effort<'_>, memory: &mut Memory, start: Option<&[u32]>) -> Solution {
     let mut meter = Meter::new(*effort);
+    memory.forget(problem);
     let known = start.and_then(|replicas| priced(problem, replicas));
     let found = search_anew(problem, known.as_ref().map(|k| &k.plan), memory, &mut meter);
     match known {
         // Parts that were solved apart do not see what was known of the whole.
         Some(known) if is_better(problem, &known.plan, &found.plan) => {
             let bound = found.bound.min(known.objective);
-            let gap = (known.objective - bound) / known.objective.abs().max(1e-9);
+            let gap = gap_of(known.objective, bound);
             Solution { plan: known.plan, objective: known.objective, bound, gap, solver: "given".into(), ..found }
         }
         _ => found,
@@ -161,6 +161,11 @@ fn least_cost(problem: &Problem) -> f64 {
     problem.pools.iter().map(|p| p.price_per_hour * f64::from(p.min)).sum()
 }
 
+/// How far the objective may be above the least possible, as a share of it.
+fn gap_of(objective: f64, bound: f64) -> f64 {
+    ((objective - bound) / objective.abs().max(1e-9)).max(0.0)
+}
+
 /// True when `a` is a valid plan and better than `b` by more than rounding.
 pub(super) fn is_better(problem: &Problem, a: &Plan, b: &Plan) -> bool {
     if verify(problem, a).is_err() {
@@ -219,9 +224,9 @@ fn join(problem: &Problem, groups: &[Group], answers: Vec<Answer>, meter: &mut M
 }
 
 fn finished(solution: Solution, meter: &mut Meter<'_>) -> Solution {
-    let gap = (solution.objective - solution.bound) / solution.objective.abs().max(1e-9);
+    let gap = gap_of(solution.objective, solution.bound);
     let (work_units, stopped) = (meter.used(), meter.was_stopped());
-    Solution { gap: gap.max(0.0), work_units, stopped, stopped_at: meter.stopped_at(), ..solution }
+    Solution { gap, work_units, stopped, stopped_at: meter.stopped_at(), ..solution }
 }
 
 /// Load that may wait gets what is left of the replicas there are, most important first.
@@ -285,7 +290,7 @@ fn checked(problem: &Problem, mut solution: Solution) -> Solution {
     solution.plan = if verify(problem, &plan).is_ok() { plan } else { problem.empty_plan() };
     solution.objective = problem.objective(&solution.plan);
     solution.bound = least_cost(problem);
-    solution.gap = (solution.objective - solution.bound) / solution.objective.abs().max(1e-9);
+    solution.gap = gap_of(solution.objective, solution.bound);
     solution
 }
 

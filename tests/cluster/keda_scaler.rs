@@ -66,7 +66,7 @@ async fn serve_with_mutual_tls(world: &mut World, namespace: &str) {
         fs::write(folder.join(name), bytes.0).expect("a file can be written");
     }
     let clients = ClientCertificates::Required(Authorities::File(folder.join("ca.crt")));
-    let tls = Tls::from_files(&folder.join("tls.crt"), &folder.join("tls.key"), clients);
+    let tls = Tls::from_files(folder.join("tls.crt"), folder.join("tls.key"), clients);
     world.server.serve_keda(tls.expect("the script makes what the daemon takes"));
 }
 

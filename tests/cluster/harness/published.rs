@@ -226,6 +226,7 @@ fn decision(at_seconds: f64, pools: Vec<PoolDecision>) -> Decision {
         current_cost_per_hour: 0.0,
         planned_cost_per_hour: 0.0,
         findings: vec![],
+        analysis: None,
         source_error: None,
     }
 }
@@ -266,5 +267,10 @@ fn pool(namespace: &str, name: &str, say: Say) -> PoolDecision {
         ttft_histogram: None,
         itl_histogram: None,
         cost_per_hour: 0.0,
+        price_per_hour: None,
+        level: None,
+        full_limits: vec![],
+        runner_up: None,
+        alternatives: vec![],
     }
 }
