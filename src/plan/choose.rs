@@ -6,8 +6,10 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::block::Run;
 use super::effort::Meter;
 use super::fleet::{Fleet, Master, Member};
+use super::gub::Gub;
 use super::milp::{Pick, pick};
 
 /// What one unit over a limit costs while searching, in prices of that limit.
@@ -156,6 +158,11 @@ impl Fleet {
         let rounded = self.rounded(&master, sweep);
         let present: Vec<usize> = self.members.iter().map(|m| m.chosen).collect();
         let mut best = (before, present.clone());
+        let mean = self.mean(&master, meter);
+        self.take(&mean);
+        if self.fits() && self.cost() < best.0 {
+            best = (self.cost(), mean.clone());
+        }
         for (start, is_whole) in [(rounded.clone(), false), (rounded, true), (present, true)] {
             self.take(&start);
             // Either the models are fitted into the limits first, or the columns are exchanged first.
@@ -177,6 +184,45 @@ impl Fleet {
             }
         }
         self.take(&best.1);
+    }
+
+    /// The master's shares as they are: every pool runs the mean of its model's columns, made whole downwards, and
+    /// the models are fitted into what is left. With many replicas this is nearly what the master promises.
+    fn mean(&mut self, master: &Master, meter: &mut Meter<'_>) -> Vec<usize> {
+        let limits = self.most.len();
+        let gub = &mut Gub::default();
+        for (m, member) in self.members.iter_mut().enumerate() {
+            let mut sums = vec![0.0; member.block.pools.len()];
+            let mut level = vec![(0.0, 0); sums.len()];
+            for &(_, c, share) in master.values.iter().filter(|v| v.0 == m) {
+                for (pool, run) in member.columns[c].runs.iter().enumerate().filter(|(_, r)| r.replicas > 0) {
+                    let part = share * f64::from(run.replicas);
+                    sums[pool] += part;
+                    if part > level[pool].0 {
+                        level[pool] = (part, run.level);
+                    }
+                }
+            }
+            let whole = |(pool, sum): (usize, &f64)| {
+                let option = &member.block.pools[pool];
+                let replicas = ((sum + 1e-6).floor() as u32).clamp(option.min, option.max);
+                Run { replicas, level: level[pool].1 }
+            };
+            let runs: Vec<Run> = sums.iter().enumerate().map(whole).collect();
+            if member.block.allows(&runs) {
+                member.chosen = member.add(runs, limits, gub);
+            }
+        }
+        if !self.fits() && !self.repair(meter) {
+            return self.members.iter().map(|m| m.chosen).collect();
+        }
+        self.refit_all(&master.prices, meter);
+        self.refit_all(&vec![0.0; limits], meter);
+        self.members.iter().map(|m| m.chosen).collect()
+    }
+
+    pub(super) fn fits(&self) -> bool {
+        self.used().iter().zip(&self.most).all(|(u, most)| *u <= most + 1e-9 * most.abs().max(1.0))
     }
 
     fn take(&mut self, chosen: &[usize]) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::block::{Block, Prices, Run};
 use super::gub::Gub;
-use super::parts::{Group, components, is_shareable, part_of};
+use super::parts::{Group, components, is_shareable, part_of, plan_of};
 use super::{Flow, Objective, Plan, Problem};
 
 /// One model's replicas, what they cost and what they use of every limit.
@@ -108,14 +108,26 @@ impl Member {
         self.columns.len() - 1
     }
 
-    /// The replicas of a plan of the whole problem.
-    pub(super) fn runs_of(&self, plan: &Plan) -> Vec<Run> {
-        let run = |(pool, &global): (usize, &usize)| {
-            let levels = &self.block.levels[pool];
-            let level = plan.tiers[global].and_then(|tier| levels.iter().position(|l| l.tier == tier));
-            Run { replicas: plan.replicas[global], level: level.unwrap_or(0) }
+    /// Replicas and latency levels of its pools as runs.
+    pub(super) fn runs(&self, replicas: &[u32], tiers: &[Option<usize>]) -> Vec<Run> {
+        let level = |pool: usize, tier: usize| self.block.levels[pool].iter().position(|l| l.tier == tier);
+        let run = |(pool, (&replicas, tier)): (usize, (&u32, &Option<usize>))| Run {
+            replicas,
+            level: tier.and_then(|tier| level(pool, tier)).unwrap_or(0),
         };
-        self.group.pools.iter().enumerate().map(run).collect()
+        replicas.iter().zip(tiers).enumerate().map(run).collect()
+    }
+
+    /// Latency level of each pool.
+    pub(super) fn tiers_of(&self, runs: &[Run]) -> Vec<Option<usize>> {
+        let tier = |(pool, run): (usize, &Run)| self.block.levels[pool].get(run.level).map(|l| l.tier);
+        runs.iter().enumerate().map(tier).collect()
+    }
+
+    /// Price of one request per second that is not served, of each cell.
+    pub(super) fn penalties(&self) -> Vec<f64> {
+        let rates = self.part.cells.iter().map(|c| c.rate);
+        self.cell.iter().zip(rates).map(|(price, rate)| if rate > 0.0 { price / rate } else { 0.0 }).collect()
     }
 }
 
@@ -150,7 +162,8 @@ impl Fleet {
                 chosen: 0,
                 group,
             };
-            let runs = member.runs_of(start);
+            let own = plan_of(&member.group, start);
+            let runs = member.runs(&own.replicas, &own.tiers);
             member.chosen = member.add(runs, shared.len(), &mut gub);
             member
         });

@@ -4,8 +4,9 @@ use super::block::Run;
 use super::effort::Meter;
 use super::fleet::{Fleet, Master, Member};
 use super::gub::Gub;
+use super::milp::{self, Depth};
 use super::search::{Found, Search};
-use super::{Objective, Problem, milp};
+use super::{Objective, Problem};
 
 /// Weight of the last prices when new ones are taken: they swing less.
 const SMOOTH: f64 = 0.3;
@@ -15,6 +16,14 @@ const LEAST_ROUND: f64 = 1e-4;
 const RELAXED_GAP: f64 = 1e-3;
 /// Replicas of a model up to which the search begins from its last plan; with more, the relaxation knows better.
 const FEW_REPLICAS: u32 = 30;
+
+/// Rounds of exact answers at most, and the gap between the bound and the master at which they end.
+const CERTIFY_ROUNDS: usize = 12;
+const CERTIFIED: f64 = 2e-3;
+/// The part of the models (one in so many) after which a round's whole work is known well enough.
+const SURE_AFTER: usize = 6;
+/// How far the exact answer of one model is searched.
+const DEPTH: Depth = Depth { gap: 2e-3, slices: 6 };
 
 impl Fleet {
     /// Prices of the limits when replicas may be fractions: where to begin, and a first bound.
@@ -120,35 +129,70 @@ impl Fleet {
         })
     }
 
-    /// Ask the exact solver for every model at the present prices: better columns and a bound.
-    pub(super) fn certify(&mut self, meter: &mut Meter<'_>) {
+    /// Column generation with exact answers: better columns and a bound. The last prices that raised the bound stay.
+    ///
+    /// The first round ends at `first` units, the others at `further`: they are for fleets that are soon done.
+    /// Returns whether every model was answered.
+    pub(super) fn certify(&mut self, first: u64, further: u64, meter: &mut Meter<'_>) -> bool {
+        let mut asked = self.prices.clone();
+        let mut is_whole = true;
+        for round in 0..CERTIFY_ROUNDS {
+            let until = if round == 0 { first } else { further };
+            let (bound, is_answered) = self.certify_at(&asked, until, meter);
+            is_whole &= round > 0 || is_answered;
+            let is_better = bound > self.bound;
+            let gain = (bound - self.bound) / bound.abs().max(f64::MIN_POSITIVE);
+            if is_better {
+                self.bound = bound;
+                self.prices.clone_from(&asked);
+            }
+            let master = self.master();
+            meter.spend(master.work);
+            if meter.is_spent()
+                || meter.used() > further
+                || master.cost - self.bound < CERTIFIED * master.cost.abs()
+                || gain.abs() < LEAST_ROUND
+            {
+                break;
+            }
+            asked = master.prices.iter().zip(&self.prices).map(|(new, old)| 0.5 * new + 0.5 * old).collect();
+        }
+        is_whole
+    }
+
+    /// The bound at these prices; where the effort ends before the last model, the rest of it is that of the relaxation.
+    /// What cannot be done by `until` ends as soon as that shows.
+    fn certify_at(&mut self, prices: &[f64], until: u64, meter: &mut Meter<'_>) -> (f64, bool) {
         let limits = self.most.len();
         let mut gub = Gub::default();
-        let mut bound: f64 = -self.prices.iter().zip(&self.most).map(|(p, m)| p * m).sum::<f64>();
-        for m in 0..self.members.len() {
-            if meter.is_spent() {
-                return;
-            }
-            let member = &mut self.members[m];
-            let asked = member.prices(&self.prices);
-            let best = member.best_at(&self.prices);
+        let mut bound: f64 = -prices.iter().zip(&self.most).map(|(p, m)| p * m).sum::<f64>();
+        let (begun, models) = (meter.used(), self.members.len());
+        let mut is_late = false;
+        for (m, member) in self.members.iter_mut().enumerate() {
+            let each = (meter.used() - begun) / (m as u64).max(1);
+            is_late |= m >= models.div_ceil(SURE_AFTER) && begun + each * models as u64 > until;
+            is_late |= meter.used() > until || meter.is_spent();
+            let asked = member.prices(prices);
             let (relaxed, _) = member.block.relaxed(&asked, &[], &mut gub);
-            let Some(part) = priced_part(member, &asked.replica) else {
+            meter.spend(1 + gub.pivots / 4);
+            let part = if is_late { None } else { priced_part(member, &asked.replica) };
+            let Some(part) = part else {
                 bound += relaxed;
                 continue;
             };
+            let best = member.best_at(prices);
             let (flows, shortfall) = member.block.flows(&asked, &member.columns[best].runs, &mut gub);
             let start = part_plan(member, &member.columns[best].runs, flows, shortfall);
-            match milp::bounded(&part, &start, meter) {
+            match milp::bounded(&part, &start, DEPTH, meter) {
                 Some(found) => {
-                    bound += found.bound.max(relaxed).min(member.columns[best].priced(&self.prices));
-                    let runs = part_runs(member, &found.plan);
+                    bound += found.bound.max(relaxed).min(member.columns[best].priced(prices));
+                    let runs = member.runs(&found.plan.replicas, &found.plan.tiers);
                     member.add(runs, limits, &mut gub);
                 }
                 None => bound += relaxed,
             }
         }
-        self.bound = self.bound.max(bound);
+        (bound, !is_late)
     }
 }
 
@@ -225,27 +269,10 @@ fn priced_part(member: &Member, replica: &[f64]) -> Option<Problem> {
         // Changing levels is left out: the bound must not be too high.
         pool.tier = None;
     }
-    let rate = part.cells.iter().map(|c| c.rate);
-    let penalties = member.cell.iter().zip(rate).map(|(price, rate)| if rate > 0.0 { price / rate } else { 0.0 });
-    part.objective = Objective::Weighted(penalties.collect());
+    part.objective = Objective::Weighted(member.penalties());
     (!part.serves.is_empty()).then_some(part)
 }
 
 fn part_plan(member: &Member, runs: &[Run], flows: Vec<super::Flow>, shortfall: Vec<f64>) -> super::Plan {
-    let tier = |(pool, run): (usize, &Run)| member.block.levels[pool].get(run.level).map(|l| l.tier);
-    super::Plan {
-        replicas: runs.iter().map(|r| r.replicas).collect(),
-        tiers: runs.iter().enumerate().map(tier).collect(),
-        flows,
-        shortfall,
-    }
-}
-
-fn part_runs(member: &Member, plan: &super::Plan) -> Vec<Run> {
-    let level = |pool: usize, tier: usize| member.block.levels[pool].iter().position(|l| l.tier == tier);
-    let run = |pool: usize| Run {
-        replicas: plan.replicas[pool],
-        level: plan.tiers[pool].and_then(|tier| level(pool, tier)).unwrap_or(0),
-    };
-    (0..plan.replicas.len()).map(run).collect()
+    super::Plan { replicas: runs.iter().map(|r| r.replicas).collect(), tiers: member.tiers_of(runs), flows, shortfall }
 }

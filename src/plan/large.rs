@@ -19,11 +19,22 @@ pub(super) struct Found {
     pub refused: u32,
 }
 
+/// How long a decomposition goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// A good plan soon.
+    Quick,
+    /// Until nothing is found any more.
+    Full,
+}
+
 /// Parts of the effort after which column generation (cold and warm) and the exact answers end; the rest is for
 /// the choice.
-const GENERATE_UNTIL: f64 = 0.55;
+const GENERATE_UNTIL: f64 = 0.5;
 const WARM_UNTIL: f64 = 0.7;
-const CERTIFY_UNTIL: f64 = 0.8;
+const CERTIFY_UNTIL: f64 = 0.85;
+/// The same for further rounds of exact answers.
+const CERTIFY_AGAIN_UNTIL: f64 = 0.5;
 /// Rounds at most.
 const RELAX_ROUNDS: usize = 30;
 const GENERATE_ROUNDS: usize = 40;
@@ -35,10 +46,16 @@ const RANK: f64 = 50.0;
 const STRICT_RANK: f64 = 1e4;
 
 /// Improve on `start`, which keeps all limits.
-pub(super) fn decompose(problem: &Problem, start: &Plan, memory: &mut Memory, meter: &mut Meter<'_>) -> Found {
+pub(super) fn decompose(
+    problem: &Problem,
+    start: &Plan,
+    depth: Depth,
+    memory: &mut Memory,
+    meter: &mut Meter<'_>,
+) -> Found {
     let mut best = Found { plan: start.clone(), bound: f64::NEG_INFINITY, refused: 0 };
     let goal = first_goal(problem);
-    let (plan, bound) = stage(problem, &goal, start, memory, meter);
+    let (plan, bound) = stage(problem, &goal, (start, depth), memory, meter);
     best.offer(problem, plan);
     if matches!(problem.objective, Objective::Weighted(_)) {
         best.bound = bound;
@@ -57,7 +74,7 @@ pub(super) fn decompose(problem: &Problem, start: &Plan, memory: &mut Memory, me
         }
         let goal = stage_goal(problem, priority);
         // What is learnt at the prices of a shortage is of no use to the next tick.
-        let (plan, _) = stage(problem, &goal, &best.plan, &mut memory.clone(), meter);
+        let (plan, _) = stage(problem, &goal, (&best.plan, depth), &mut memory.clone(), meter);
         best.offer(problem, plan);
     }
     // The bound is on cost and priced shortfall together: what is left for the cost of a plan with this one's.
@@ -78,7 +95,13 @@ impl Found {
     }
 }
 
-fn stage(problem: &Problem, goal: &Goal, start: &Plan, memory: &mut Memory, meter: &mut Meter<'_>) -> (Plan, f64) {
+fn stage(
+    problem: &Problem,
+    goal: &Goal,
+    (start, depth): (&Plan, Depth),
+    memory: &mut Memory,
+    meter: &mut Meter<'_>,
+) -> (Plan, f64) {
     let mut fleet = Fleet::new(problem, goal, start);
     fleet.threads = meter.threads();
     let begun = meter.used();
@@ -89,7 +112,7 @@ fn stage(problem: &Problem, goal: &Goal, start: &Plan, memory: &mut Memory, mete
         // At the remembered prices: they stay, and there is a bound.
         fleet.relax(1, meter);
         fleet.choose(0, meter);
-        fleet.refit_all(meter);
+        fleet.refit_all(&vec![0.0; fleet.most.len()], meter);
     } else {
         fleet.relax(RELAX_ROUNDS, meter);
     }
@@ -97,10 +120,14 @@ fn stage(problem: &Problem, goal: &Goal, start: &Plan, memory: &mut Memory, mete
     fleet.generate(GENERATE_ROUNDS, is_warm, meter);
     meter.until(u64::MAX);
     fleet.choose(0, meter);
-    meter.until(until(CERTIFY_UNTIL));
-    fleet.certify(meter);
-    meter.until(u64::MAX);
-    fleet.polish(meter);
+    if !fleet.certify(until(CERTIFY_UNTIL), until(CERTIFY_AGAIN_UNTIL), meter) {
+        // Models too large for exact answers need more of the others.
+        meter.until(until(WARM_UNTIL));
+        fleet.generate(GENERATE_ROUNDS, true, meter);
+        meter.until(u64::MAX);
+        fleet.choose(0, meter);
+    }
+    fleet.polish(depth, meter);
     memory.keep(&fleet);
     (fleet.plan(problem), fleet.bound)
 }

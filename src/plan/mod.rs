@@ -16,6 +16,7 @@ mod gub;
 #[cfg(feature = "highs")]
 pub mod highs;
 pub mod instance;
+mod joint;
 mod large;
 mod memory;
 mod milp;

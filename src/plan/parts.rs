@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Limit, Objective, Problem, Serve, Stage};
+use super::{Flow, Limit, Objective, Plan, Problem, Serve, Stage};
 
 /// Pools and cells that are solved together, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Group {
     pub pools: Vec<usize>,
     pub cells: Vec<usize>,
@@ -67,6 +67,24 @@ pub(super) fn merge(problem: &Problem, groups: Vec<Group>, over: &BTreeSet<usize
     apart.push(joined);
     apart.sort_by(|a, b| a.pools.cmp(&b.pools).then(a.cells.cmp(&b.cells)));
     apart
+}
+
+/// What a plan says of the group, with the group's numbers.
+pub(super) fn plan_of(group: &Group, plan: &Plan) -> Plan {
+    let place = |list: &[usize], item: usize| list.binary_search(&item).ok();
+    let flow = |f: &Flow| {
+        let then = match f.then {
+            None => None,
+            Some(pool) => Some(place(&group.pools, pool)?),
+        };
+        Some(Flow { cell: place(&group.cells, f.cell)?, pool: place(&group.pools, f.pool)?, then, rate: f.rate })
+    };
+    Plan {
+        replicas: group.pools.iter().map(|&p| plan.replicas[p]).collect(),
+        tiers: group.pools.iter().map(|&p| plan.tiers[p]).collect(),
+        flows: plan.flows.iter().filter_map(flow).collect(),
+        shortfall: group.cells.iter().map(|&c| plan.shortfall[c]).collect(),
+    }
 }
 
 /// The group as a problem of its own; the least that all others use of each limit is taken off first.

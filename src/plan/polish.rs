@@ -8,6 +8,7 @@ use super::block::Run;
 use super::effort::Meter;
 use super::fleet::Fleet;
 use super::gub::Gub;
+use super::large::Depth;
 use super::search::Search;
 
 /// How far prices are moved, as factors.
@@ -28,13 +29,13 @@ const ASKED_TO_YIELD: usize = 8;
 const NEIGHBOURS: usize = 6;
 
 impl Fleet {
-    pub(super) fn polish(&mut self, meter: &mut Meter<'_>) {
+    pub(super) fn polish(&mut self, depth: Depth, meter: &mut Meter<'_>) {
         let mut routes = Gub::default();
         let mut idle = 0;
         let mut sweep = 0;
         while idle < self.patience() && !meter.is_spent() {
             let before = self.cost();
-            self.refit_all(meter);
+            self.refit_all(&vec![0.0; self.most.len()], meter);
             for m in 0..self.members.len() {
                 self.ask_elsewhere(m, sweep, &mut routes, meter);
                 if meter.is_spent() {
@@ -44,6 +45,9 @@ impl Fleet {
             self.choose(sweep, meter);
             if self.cost() >= before * (1.0 - LEAST_GAIN) && !meter.is_spent() {
                 self.choose_exactly(NODES << idle.min(6), meter);
+                if depth == Depth::Full {
+                    self.rejoin(sweep, idle, meter);
+                }
             }
             idle = if self.cost() < before * (1.0 - LEAST_GAIN) { 0 } else { idle + 1 };
             sweep += 1;
@@ -56,14 +60,14 @@ impl Fleet {
         if gap > WIDE_GAP { MOST_PATIENCE } else { PATIENCE }
     }
 
-    /// Every model anew in what the others leave of the limits.
-    pub(super) fn refit_all(&mut self, meter: &mut Meter<'_>) {
+    /// Every model anew in what the others leave of the limits, at these prices.
+    pub(super) fn refit_all(&mut self, prices: &[f64], meter: &mut Meter<'_>) {
         let mut routes = Gub::default();
         for m in 0..self.members.len() {
             if meter.is_spent() {
                 return;
             }
-            self.refit(m, &mut routes, meter);
+            self.refit(m, prices, &mut routes, meter);
         }
     }
 
@@ -95,11 +99,12 @@ impl Fleet {
         member.add(found.runs, limits, routes)
     }
 
-    fn refit(&mut self, m: usize, routes: &mut Gub, meter: &mut Meter<'_>) {
+    fn refit(&mut self, m: usize, prices: &[f64], routes: &mut Gub, meter: &mut Meter<'_>) {
         let used = self.used();
-        let found = self.fitted(m, &used, &vec![0.0; self.most.len()], routes, meter);
+        let found = self.fitted(m, &used, prices, routes, meter);
         let member = &mut self.members[m];
-        if member.columns[found].cost < member.columns[member.chosen].cost * (1.0 - 1e-9) {
+        let (new, own) = (member.columns[found].priced(prices), member.columns[member.chosen].priced(prices));
+        if new < own - 1e-9 * own.abs() {
             member.chosen = found;
         }
     }

@@ -1,14 +1,14 @@
 //! Which solver solves what, and the last word on every answer.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::effort::{Effort, Meter};
 use super::greedy::greedy;
-use super::large::{decompose, routed};
+use super::large::{Depth, decompose, routed};
 use super::memory::Memory;
 use super::milp::exact;
-use super::parts::{Group, components, is_shareable, merge, part_of};
+use super::parts::{Group, components, is_shareable, merge, part_of, plan_of};
 use super::{Flow, Objective, Plan, Problem, Serve, Solution, Stage, verify};
 
 /// Pools up to which a part is given to the exact solver as a whole.
@@ -17,6 +17,8 @@ const EXACT_POOLS: usize = 110;
 const SEEDED_POOLS: usize = 24;
 /// Part of the effort that such a plan may take.
 const SEED: f64 = 0.2;
+/// Part of what is left then that the proof may take; without one the rest goes into better plans.
+const PROOF: f64 = 0.5;
 
 /// Find replicas and flows. Always answers with a feasible plan as long as the lower limits of the pools can
 /// be kept (see [`Problem::conflicts`]), never a worse one than what runs; every answer has passed [`verify`].
@@ -71,32 +73,99 @@ fn search_anew(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, met
         let joined = join(problem, &[whole], vec![answer], meter);
         return checked(problem, joined);
     }
+    solve_apart(problem, known, memory, meter)
+}
+
+/// Part of the effort that a look at parts takes: whether they compete shows in their plans only.
+const LOOK: f64 = 0.1;
+
+/// Parts that do not compete are solved on their own: sooner done, and proven. A first look tells which these are, and
+/// only parts that it did not finish are searched on.
+fn solve_apart(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, meter: &mut Meter<'_>) -> Solution {
     let mut groups = components(problem);
+    let mut start = known.cloned();
+    let mut finished = BTreeMap::new();
+    let mut is_look = true;
     loop {
-        let answers: Vec<Answer> = groups.iter().map(|g| solve_part(&part_of(problem, g), memory, meter)).collect();
+        let is_whole = groups.len() <= 1;
+        let share = if is_look && !is_whole { LOOK } else { 1.0 };
+        let until = meter.used().saturating_add((meter.left() as f64 * share) as u64);
+        let answers = meter
+            .with_most(until, |meter| solve_groups(problem, &groups, start.as_ref(), &mut finished, memory, meter));
+        let is_done = answers.iter().all(|a| a.is_done);
         let joined = join(problem, &groups, answers, meter);
-        let is_over = |l: &usize| {
-            let limit = &problem.limits[*l];
-            let most = problem.most(limit);
-            is_shareable(limit) && limit.used(&joined.plan.replicas) > most * (1.0 + 1e-9)
-        };
-        let over: BTreeSet<usize> = (0..problem.limits.len()).filter(is_over).collect();
-        if over.is_empty() || groups.len() <= 1 {
+        let over: BTreeSet<usize> = overstepped(problem, &joined.plan);
+        if !over.is_empty() && !is_whole {
+            groups = merge(problem, groups, &over);
+            is_look = true;
+        } else if is_look && !is_whole && !is_done {
+            start = Some(joined.plan);
+            is_look = false;
+        } else {
             return checked(problem, joined);
         }
-        groups = merge(problem, groups, &over);
     }
 }
 
+/// Every group on its own, each with a part of the effort after its size; groups that are finished are not asked
+/// again.
+fn solve_groups(
+    problem: &Problem,
+    groups: &[Group],
+    start: Option<&Plan>,
+    finished: &mut BTreeMap<Group, Answer>,
+    memory: &mut Memory,
+    meter: &mut Meter<'_>,
+) -> Vec<Answer> {
+    let mut parts: Vec<(Problem, u64)> = groups.iter().map(|g| part_of(problem, g)).map(|p| (p, 0)).collect();
+    let mut sizes = 0;
+    for (part, size) in parts.iter_mut().rev() {
+        sizes += 1 + part.serves.len() as u64;
+        *size = sizes;
+    }
+    let mut answers = vec![];
+    for (group, (part, sizes)) in groups.iter().zip(parts) {
+        if let Some(answer) = finished.get(group) {
+            answers.push(answer.clone());
+            continue;
+        }
+        let share = (1 + part.serves.len() as u64) as f64 / sizes as f64;
+        let until = meter.used().saturating_add((meter.left() as f64 * share) as u64);
+        let known = start.map(|plan| plan_of(group, plan));
+        let answer = meter.with_most(until, |meter| {
+            let mut answer = solve_part(&part, known.as_ref(), memory, meter);
+            answer.is_done = !meter.is_spent();
+            answer
+        });
+        if answer.is_done {
+            finished.insert(group.clone(), answer.clone());
+        }
+        answers.push(answer);
+    }
+    answers
+}
+
+/// Limits of which the plan uses too much.
+fn overstepped(problem: &Problem, plan: &Plan) -> BTreeSet<usize> {
+    let is_over = |l: &usize| {
+        let limit = &problem.limits[*l];
+        is_shareable(limit) && limit.used(&plan.replicas) > problem.most(limit) * (1.0 + 1e-9)
+    };
+    (0..problem.limits.len()).filter(is_over).collect()
+}
+
+#[derive(Clone)]
 struct Answer {
     plan: Plan,
     solver: &'static str,
     bound: f64,
     refused: u32,
+    /// Whether the search ended by itself.
+    is_done: bool,
 }
 
-/// The better of the greedy plan and what runs now.
-fn first_plan(problem: &Problem, meter: &mut Meter<'_>) -> Plan {
+/// The best of the greedy plan, what runs now and what is known.
+fn first_plan(problem: &Problem, known: Option<&Plan>, meter: &mut Meter<'_>) -> Plan {
     let (mut first, steps) = greedy(problem);
     meter.spend(steps);
     let running: Vec<u32> = problem.pools.iter().map(|p| p.running.clamp(p.min, p.max)).collect();
@@ -109,48 +178,66 @@ fn first_plan(problem: &Problem, meter: &mut Meter<'_>) -> Plan {
             first = plan;
         }
     }
-    first
+    known.filter(|k| is_better(problem, k, &first)).cloned().unwrap_or(first)
 }
 
 fn solve_large(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, meter: &mut Meter<'_>) -> Answer {
-    let first = first_plan(problem, meter);
-    let first = known.filter(|k| is_better(problem, k, &first)).cloned().unwrap_or(first);
-    let found = decompose(problem, &first, memory, meter);
+    let first = first_plan(problem, known, meter);
+    let found = decompose(problem, &first, Depth::Full, memory, meter);
     let bound = found.bound.max(least_cost(problem));
-    Answer { plan: found.plan, solver: "decomposition", bound, refused: found.refused }
+    Answer { plan: found.plan, solver: "decomposition", bound, refused: found.refused, is_done: true }
 }
 
-fn solve_part(problem: &Problem, memory: &mut Memory, meter: &mut Meter<'_>) -> Answer {
+fn solve_part(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, meter: &mut Meter<'_>) -> Answer {
     let nothing_to_choose = problem.serves.is_empty() || problem.cells.iter().all(|c| c.rate <= 0.0);
     if nothing_to_choose {
         let (plan, steps) = greedy(problem);
         meter.spend(steps);
-        return Answer { bound: problem.objective(&plan), plan, solver: "none", refused: 0 };
+        return Answer { bound: problem.objective(&plan), plan, solver: "none", refused: 0, is_done: true };
     }
-    let mut answer =
-        Answer { plan: first_plan(problem, meter), solver: "greedy", bound: least_cost(problem), refused: 0 };
-    if problem.pools.len() > SEEDED_POOLS {
-        let until = meter.used().saturating_add((meter.left() as f64 * SEED) as u64);
-        let found = meter.with_most(until, |meter| decompose(problem, &answer.plan, memory, meter));
-        answer.plan = found.plan;
-        answer.solver = "decomposition";
-        answer.bound = answer.bound.max(found.bound);
-        answer.refused += found.refused;
+    let plan = first_plan(problem, known, meter);
+    let mut answer = Answer { plan, solver: "greedy", bound: least_cost(problem), refused: 0, is_done: true };
+    if problem.pools.len() <= SEEDED_POOLS {
+        answer.improve_exactly(problem, meter);
+        return answer;
     }
-    if let Some(found) = exact(problem, Some(&answer.plan), meter) {
+    let share = |share: f64, meter: &Meter<'_>| meter.used().saturating_add((meter.left() as f64 * share) as u64);
+    let until = share(SEED, meter);
+    meter.with_most(until, |meter| answer.improve(problem, Depth::Quick, memory, meter));
+    let until = share(PROOF, meter);
+    let is_proven = meter.with_most(until, |meter| {
+        answer.improve_exactly(problem, meter);
+        !meter.is_spent()
+    });
+    if !is_proven {
+        answer.improve(problem, Depth::Full, memory, meter);
+    }
+    answer
+}
+
+impl Answer {
+    fn improve(&mut self, problem: &Problem, depth: Depth, memory: &mut Memory, meter: &mut Meter<'_>) {
+        let found = decompose(problem, &self.plan, depth, memory, meter);
+        self.plan = found.plan;
+        self.solver = "decomposition";
+        self.bound = self.bound.max(found.bound);
+        self.refused += found.refused;
+    }
+
+    fn improve_exactly(&mut self, problem: &Problem, meter: &mut Meter<'_>) {
+        let Some(found) = exact(problem, Some(&self.plan), meter) else { return };
         // Its replicas count; what it sends where is rounded, so that is computed anew.
         let plan = routed(problem, &found.plan.replicas, &found.plan.tiers);
         match verify(problem, &plan) {
-            Ok(()) if !is_better(problem, &answer.plan, &plan) => {
-                answer.plan = plan;
-                answer.solver = "milp";
-                answer.bound = answer.bound.max(found.bound);
+            Ok(()) if !is_better(problem, &self.plan, &plan) => {
+                self.plan = plan;
+                self.solver = "milp";
+                self.bound = self.bound.max(found.bound);
             }
             Ok(()) => {}
-            Err(_) => answer.refused += 1,
+            Err(_) => self.refused += 1,
         }
     }
-    answer
 }
 
 /// Part of a priority's load within which two shortfalls are the same.

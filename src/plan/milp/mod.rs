@@ -64,25 +64,19 @@ pub(super) fn exact(problem: &Problem, start: Option<&Plan>, meter: &mut Meter) 
     stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem))
 }
 
-/// Slices of nodes that one model's exact answer may take.
-const BOUNDED_SLICES: u64 = 6;
-/// Relative gap at which one model's answer is good enough.
-const BOUNDED_GAP: f64 = 2e-3;
-
-/// One model at weighted prices: a plan and a bound, both as good as a few slices make them.
-pub(super) fn bounded(problem: &Problem, start: &Plan, meter: &mut Meter<'_>) -> Option<Exact> {
-    let search = Depth { gap: BOUNDED_GAP, slices: BOUNDED_SLICES };
+/// A few models at weighted prices: a plan and a bound, both as good as the depth makes them.
+pub(super) fn bounded(problem: &Problem, start: &Plan, depth: Depth, meter: &mut Meter<'_>) -> Option<Exact> {
     let fixed = Fixed::Sums(vec![]);
-    stage_to(problem, &Goal::Cost, &fixed, Some(start), search, meter).map(|s| s.finish(problem))
+    stage_to(problem, &Goal::Cost, &fixed, Some(start), depth, meter).map(|s| s.finish(problem))
 }
 
 /// How deep a stage is searched.
 #[derive(Clone, Copy)]
-struct Depth {
+pub(super) struct Depth {
     /// Relative gap at which it ends.
-    gap: f64,
+    pub gap: f64,
     /// Slices of nodes after which it ends.
-    slices: u64,
+    pub slices: u64,
 }
 
 const FULL: Depth = Depth { gap: GAP, slices: u64::MAX };

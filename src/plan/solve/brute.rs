@@ -206,8 +206,8 @@ fn the_decomposition_is_feasible_and_its_bound_holds() {
         let problem = tiny(seed);
         let best = brute_force(&problem).expect("the fewest replicas are always allowed here");
         let mut meter = Meter::new(Effort::default());
-        let first = first_plan(&problem, &mut meter);
-        let answer = decompose(&problem, &first, &mut Memory::default(), &mut meter);
+        let first = first_plan(&problem, None, &mut meter);
+        let answer = decompose(&problem, &first, Depth::Full, &mut Memory::default(), &mut meter);
         assert_eq!((verify(&problem, &answer.plan), answer.refused), (Ok(()), 0), "seed {seed}");
         let (got, before) = (found(&problem, &answer.plan), found(&problem, &first));
         assert!(!lower(&problem, &before, &got), "seed {seed}: {got:?} worse than {before:?}");
