@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::brute::{found, lower, tiny};
 use super::*;
+use crate::plan::instance::{Recipe, generate};
 use crate::plan::samples::{Stocked, cell, fleet, pool, serve};
 use crate::plan::{Cell, Limit, LimitKind, Serve};
 
@@ -247,4 +248,13 @@ fn load_that_may_wait_gets_what_is_left_and_starts_nothing() {
     let sent: f64 = s.plan.flows.iter().filter(|f| f.cell == 1).map(|f| f.rate).sum();
     assert!((sent - 2.0).abs() < 1e-6, "{:?}", s.plan);
     assert_eq!(s.plan.shortfall, vec![0.0, 0.0]);
+}
+
+/// Looked at apart these models ask for more than there is: what that costs must not be taken from the whole.
+#[test]
+fn models_that_turn_out_to_compete_are_still_searched() {
+    let recipe = Recipe { models: 8, accelerators: 4, cells: 48, most_variants: 40, load: 20.0, tight: 1.1, seed: 4 };
+    let problem = generate(&recipe).problem();
+    let found = solve(&problem, &Effort { units: 100_000, ..Effort::default() });
+    assert!(found.gap < 0.02, "{} of at least {}", found.objective, found.bound);
 }
