@@ -25,11 +25,11 @@ pub struct SolveArgs {
     /// optimiser. Its own objective is minimised.
     #[arg(value_name = "FILE|DIR")]
     instance: PathBuf,
-    /// End the search after this time and answer with the best plan found.
+    /// End the search after this time and answer with the best plan found. The machine's speed is measured before.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "units")]
     budget: Option<f64>,
-    /// End the search after this many units of work, about a microsecond each; the same units find the same plan.
-    /// [default: 4000000]
+    /// End the search after this many units of work, some microseconds each; the same units find the same plan.
+    /// [default: 2000000]
     #[arg(long, value_name = "N")]
     units: Option<u64>,
     /// Begin from this plan: `{"variant index": replicas}`, or an earlier answer in JSON. What runs now is what the
@@ -105,8 +105,9 @@ pub fn run(args: &SolveArgs) -> Result<Exit> {
     if let Some(conflict) = instance.problem.conflicts().first() {
         return usage(&format!("{}: no plan keeps the limit {conflict}", instance.name));
     }
+    let units = units_of(args);
     let began = Instant::now();
-    let solution = search(&instance, args, start.as_deref());
+    let solution = search(&instance, units, args.budget, start.as_deref());
     let took = began.elapsed().as_secs_f64();
     if let Err(violation) = verify(&instance.problem, &solution.plan) {
         eprintln!("poolwright: {}: no plan found: {violation}", instance.name);
@@ -121,15 +122,18 @@ fn usage(message: &str) -> Result<Exit> {
     Ok(Exit::Usage)
 }
 
-fn search(instance: &Instance, args: &SolveArgs, start: Option<&[u32]>) -> Solution {
-    // The search shares its units out between its phases, so it must know how many there are.
-    let units = match (args.units, args.budget) {
+/// The search shares its units out between its phases, so it must know how many there are.
+fn units_of(args: &SolveArgs) -> u64 {
+    match (args.units, args.budget) {
         (Some(units), _) => units,
         (None, Some(budget)) => (budget * units_per_second()) as u64,
         (None, None) => DEFAULT_UNITS,
-    };
+    }
+}
+
+fn search(instance: &Instance, units: u64, budget: Option<f64>, start: Option<&[u32]>) -> Solution {
     let stop = Arc::new(AtomicBool::new(false));
-    if let Some(budget) = args.budget {
+    if let Some(budget) = budget {
         let stop = Arc::clone(&stop);
         // Not joined: it ends with the program.
         std::thread::spawn(move || {

@@ -55,6 +55,8 @@ pub(super) struct Fleet {
     pub prices: Vec<f64>,
     /// Proven lower bound on the goal.
     pub bound: f64,
+    /// Units that exact answers for a model took on average, where there were some.
+    pub exact_units: Option<u64>,
     /// Threads that price models at the same time.
     pub threads: usize,
 }
@@ -173,6 +175,7 @@ impl Fleet {
             names: shared.iter().map(|l| l.name.clone()).collect(),
             prices: vec![0.0; shared.len()],
             bound: f64::NEG_INFINITY,
+            exact_units: None,
             threads: 1,
         }
     }

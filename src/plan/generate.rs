@@ -167,7 +167,7 @@ impl Fleet {
         let mut gub = Gub::default();
         let mut bound: f64 = -prices.iter().zip(&self.most).map(|(p, m)| p * m).sum::<f64>();
         let (begun, models) = (meter.used(), self.members.len());
-        let mut is_late = false;
+        let (mut is_late, mut answered) = (false, 0);
         for (m, member) in self.members.iter_mut().enumerate() {
             let each = (meter.used() - begun) / (m as u64).max(1);
             is_late |= m >= models.div_ceil(SURE_AFTER) && begun + each * models as u64 > until;
@@ -183,6 +183,7 @@ impl Fleet {
             let best = member.best_at(prices);
             let (flows, shortfall) = member.block.flows(&asked, &member.columns[best].runs, &mut gub);
             let start = part_plan(member, &member.columns[best].runs, flows, shortfall);
+            answered += 1;
             match milp::bounded(&part, &start, DEPTH, meter) {
                 Some(found) => {
                     bound += found.bound.max(relaxed).min(member.columns[best].priced(prices));
@@ -192,6 +193,7 @@ impl Fleet {
                 None => bound += relaxed,
             }
         }
+        self.exact_units = (meter.used() - begun).checked_div(answered).or(self.exact_units);
         (bound, !is_late)
     }
 }

@@ -120,7 +120,8 @@ fn stage(
     fleet.generate(GENERATE_ROUNDS, is_warm, meter);
     meter.until(u64::MAX);
     fleet.choose(0, meter);
-    if !fleet.certify(until(CERTIFY_UNTIL), until(CERTIFY_AGAIN_UNTIL), meter) {
+    let can_certify = !is_warm || memory.can_certify(&fleet, until(CERTIFY_UNTIL).saturating_sub(meter.used()));
+    if can_certify && !fleet.certify(until(CERTIFY_UNTIL), until(CERTIFY_AGAIN_UNTIL), meter) {
         // Models too large for exact answers need more of the others.
         meter.until(until(WARM_UNTIL));
         fleet.generate(GENERATE_ROUNDS, true, meter);

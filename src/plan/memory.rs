@@ -21,6 +21,9 @@ pub struct Memory {
     prices: BTreeMap<String, f64>,
     /// Plans of each model, by the name of its first pool: pools in use with replicas and latency level.
     plans: BTreeMap<String, Vec<Vec<Use>>>,
+    /// Units that exact answers for a model took on average.
+    #[serde(default)]
+    exact_units: u64,
 }
 
 /// Replicas of one pool.
@@ -56,6 +59,11 @@ impl Memory {
         }
     }
 
+    /// Whether exact answers for all models fit into so many units, as far as is known.
+    pub(super) fn can_certify(&self, fleet: &Fleet, units: u64) -> bool {
+        self.exact_units.saturating_mul(fleet.members.len() as u64) <= units
+    }
+
     /// Drop what the problem no longer has.
     pub(super) fn forget(&mut self, problem: &Problem) {
         self.prices.retain(|name, _| problem.limits.iter().any(|l| l.name == *name));
@@ -66,6 +74,7 @@ impl Memory {
     /// Remember the fleet's prices and the best columns of each model.
     pub(super) fn keep(&mut self, fleet: &Fleet) {
         self.prices.extend(fleet.names.iter().cloned().zip(fleet.prices.iter().copied()));
+        self.exact_units = fleet.exact_units.unwrap_or(self.exact_units);
         for member in fleet.members.iter().filter(|m| !m.block.pools.is_empty()) {
             let price = |c: usize| member.columns[c].priced(&fleet.prices);
             let mut order: Vec<usize> = (0..member.columns.len()).collect();

@@ -93,12 +93,20 @@ fn solve_apart(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, met
         let answers = meter
             .with_most(until, |meter| solve_groups(problem, &groups, start.as_ref(), &mut finished, memory, meter));
         let is_done = answers.iter().all(|a| a.is_done);
-        let joined = join(problem, &groups, answers, meter);
-        let over: BTreeSet<usize> = overstepped(problem, &joined.plan);
+        let mut joined = join(problem, &groups, answers, meter);
+        joined.stopped |= !is_done;
+        let over = overstepped(problem, &joined.plan);
         if !over.is_empty() && !is_whole {
+            let before = groups.len();
             groups = merge(problem, groups, &over);
             is_look = true;
-        } else if is_look && !is_whole && !is_done {
+            if groups.len() < before {
+                continue;
+            }
+            // One part oversteps it on its own: nothing that more effort would mend.
+            return checked(problem, joined);
+        }
+        if is_look && !is_whole && !is_done {
             start = Some(joined.plan);
             is_look = false;
         } else {
@@ -149,7 +157,7 @@ fn solve_groups(
 fn overstepped(problem: &Problem, plan: &Plan) -> BTreeSet<usize> {
     let is_over = |l: &usize| {
         let limit = &problem.limits[*l];
-        is_shareable(limit) && limit.used(&plan.replicas) > problem.most(limit) * (1.0 + 1e-9)
+        is_shareable(limit) && verify::is_over(problem, limit, &plan.replicas)
     };
     (0..problem.limits.len()).filter(is_over).collect()
 }
@@ -218,21 +226,40 @@ fn solve_part(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, mete
 impl Answer {
     fn improve(&mut self, problem: &Problem, depth: Depth, memory: &mut Memory, meter: &mut Meter<'_>) {
         let found = decompose(problem, &self.plan, depth, memory, meter);
-        self.plan = found.plan;
-        self.solver = "decomposition";
-        self.bound = self.bound.max(found.bound);
         self.refused += found.refused;
+        self.solver = "decomposition";
+        self.take(problem, found.plan, found.bound);
+    }
+
+    /// A plan that is as good or better, and what no plan with its shortfall costs less than.
+    fn take(&mut self, problem: &Problem, plan: Plan, bound: f64) {
+        // A bound speaks of the plans with one shortfall: with another one the earlier says nothing.
+        let is_same = |(old, new): (&f64, &f64)| (old - new).abs() <= SAME_SHORTFALL * old.max(1.0);
+        if problem.objective == Objective::Strict && !self.plan.shortfall.iter().zip(&plan.shortfall).all(is_same) {
+            self.bound = least_cost(problem);
+        }
+        self.plan = plan;
+        // Pools without a price have a tiny one in the program, so that no replica is run for nothing.
+        let replicas: f64 = self.plan.replicas.iter().map(|n| f64::from(*n)).sum();
+        let objective = problem.objective(&self.plan);
+        if bound > objective + WRONG_BOUND * (objective.abs() + 1.0 + replicas) {
+            self.refused += 1;
+        } else {
+            self.bound = self.bound.max(bound);
+        }
     }
 
     fn improve_exactly(&mut self, problem: &Problem, meter: &mut Meter<'_>) {
+        if meter.is_spent() {
+            return;
+        }
         let Some(found) = exact(problem, Some(&self.plan), meter) else { return };
         // Its replicas count; what it sends where is rounded, so that is computed anew.
         let plan = routed(problem, &found.plan.replicas, &found.plan.tiers);
         match verify(problem, &plan) {
             Ok(()) if !is_better(problem, &self.plan, &plan) => {
-                self.plan = plan;
                 self.solver = "milp";
-                self.bound = self.bound.max(found.bound);
+                self.take(problem, plan, found.bound);
             }
             Ok(()) => {}
             Err(_) => self.refused += 1,
@@ -240,6 +267,8 @@ impl Answer {
     }
 }
 
+/// How far a bound may be above a plan's cost by rounding, relative to it and by replica; more is a wrong answer.
+const WRONG_BOUND: f64 = 1e-5;
 /// Part of a priority's load within which two shortfalls are the same.
 const SAME_SHORTFALL: f64 = 1e-6;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Plan, Problem, Stage};
+use super::{Limit, Plan, Problem, Stage};
 
 /// Relative tolerance on loads and rates: demand can fill a fleet exactly.
 const TOLERANCE: f64 = 1e-6;
@@ -49,13 +49,18 @@ fn replicas_fit(problem: &Problem, plan: &Plan) -> Result<(), Violation> {
         }
     }
     for limit in &problem.limits {
-        let (used, most) = (limit.used(&plan.replicas), problem.most(limit));
-        // Amounts are prices and watts too: their sums are rounded.
-        if used > most + TOLERANCE * most.abs().max(1.0) {
+        if is_over(problem, limit, &plan.replicas) {
+            let (used, most) = (limit.used(&plan.replicas), problem.most(limit));
             return Err(Violation::Limit { limit: limit.name.clone(), used, most });
         }
     }
     Ok(())
+}
+
+/// Whether more of the limit is used than there is. Amounts are prices and watts too: their sums are rounded.
+pub(super) fn is_over(problem: &Problem, limit: &Limit, replicas: &[u32]) -> bool {
+    let most = problem.most(limit);
+    limit.used(replicas) > most + TOLERANCE * most.abs().max(1.0)
 }
 
 fn flows_fit(problem: &Problem, plan: &Plan) -> Result<(), Violation> {

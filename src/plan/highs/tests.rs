@@ -2,7 +2,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::plan::instance::{Recipe, generate, priced};
+use crate::plan::instance::{Recipe, generate};
+use crate::plan::priced;
 use crate::plan::{Cell, Effort, Limit, LimitKind, Serve, Stage, solve};
 
 const SECONDS: f64 = 20.0;

@@ -27,6 +27,10 @@ pub(super) struct Exact {
 
 /// Relative gap at which a stage counts as solved.
 const GAP: f64 = 1e-6;
+/// Pivots of a node, about: with little effort left the first slice is shorter.
+const NODE_ITERATIONS: u64 = 8;
+/// Share of a priority's load within which the least shortfall is proven.
+const PROVEN: f64 = 1e-5;
 /// Branch-and-bound nodes between two looks at the effort.
 const SLICE: u64 = 64;
 
@@ -56,12 +60,24 @@ pub(super) fn exact(problem: &Problem, start: Option<&Plan>, meter: &mut Meter) 
         return Some(served.finish(problem));
     }
     let mut limits: Vec<(i32, f64)> = vec![];
+    let mut is_proven = true;
     let zero = vec![0.0; problem.cells.len()];
     for (priority, _) in problem.shortfall_by_priority(&zero) {
         let found = stage(problem, &Goal::Shortfall(priority), &Fixed::Sums(limits.clone()), start, meter)?;
-        limits.push((priority, found.found.shortfall_of(problem, priority)));
+        let short = found.found.shortfall_of(problem, priority);
+        is_proven &= short / model::rate_of(problem, priority).max(f64::MIN_POSITIVE) <= found.bound + PROVEN;
+        limits.push((priority, short));
     }
-    stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter).map(|s| s.finish(problem))
+    // What stays unserved has a tiny price in the last stage, which is no cost.
+    let allowed = limits.iter().map(|(priority, most)| most + model::STAGE_SLACK * model::rate_of(problem, *priority));
+    let short_ties = model::TIE * allowed.sum::<f64>();
+    let mut found = stage(problem, &Goal::Cost, &Fixed::Sums(limits), start, meter)?.finish(problem);
+    found.bound -= short_ties;
+    if !is_proven {
+        // Plans that serve more may cost less: the bound is not one on them.
+        found.bound = f64::NEG_INFINITY;
+    }
+    Some(found)
 }
 
 /// A few models at weighted prices: a plan and a bound, both as good as the depth makes them.
@@ -109,9 +125,9 @@ fn stage_to(
     let rows = columns.add_rows(problem, goal, fixed, &mut model);
     let mut options = SolveOptions::default();
     options.mip_gap = depth.gap;
-    options.node_limit = Some(SLICE);
-    options.warm_start = start.and_then(|plan| columns.values_of(problem, fixed, plan));
     let cost = iteration_cost(columns.count(), rows);
+    options.node_limit = Some((meter.left() / (cost * NODE_ITERATIONS)).clamp(1, SLICE));
+    options.warm_start = start.and_then(|plan| columns.values_of(problem, fixed, plan));
     // A panic of the solver must not end the loop; the model is dropped with it.
     let outcome = catch_unwind(AssertUnwindSafe(|| search(&model, options, cost, depth, meter))).ok()??;
     let stats = outcome.stats();
@@ -120,7 +136,8 @@ fn stage_to(
         return None;
     }
     let bound = stats.best_bound.unwrap_or(f64::NEG_INFINITY);
-    Some(Stage { found: columns.read(&values), bound: columns.true_bound(problem, bound) })
+    let bound = if matches!(goal, Goal::Cost) { columns.true_bound(problem, bound) } else { bound };
+    Some(Stage { found: columns.read(&values), bound })
 }
 
 /// Search in slices, so that the effort is counted and the stop flag seen.

@@ -10,9 +10,9 @@ use crate::plan::{Flow, Objective, Plan, Problem};
 /// Share of a cell below which a flow is noise of the solver.
 const NOISE: f64 = 1e-9;
 /// Slack given to the stages before, as a part of the priority's load.
-const STAGE_SLACK: f64 = 1e-7;
+pub(super) const STAGE_SLACK: f64 = 1e-7;
 /// Weight of the order of names against the price, so that ties always fall the same way.
-const TIE: f64 = 1e-7;
+pub(super) const TIE: f64 = 1e-7;
 
 /// A column and its place in the solver's answer.
 #[derive(Clone, Copy)]
@@ -127,7 +127,8 @@ impl Columns {
 
     /// A bound of the program as a bound of the problem's objective: the order of names is taken out.
     pub(super) fn true_bound(&self, problem: &Problem, bound: f64) -> f64 {
-        bound / (1.0 + TIE * problem.pools.len() as f64) + self.constant
+        let ties = TIE * problem.pools.len() as f64;
+        bound - ties * bound.abs() + self.constant
     }
 
     fn objective(&self, problem: &Problem, goal: &Goal) -> Expression {
@@ -309,7 +310,7 @@ impl Columns {
 }
 
 /// Load of one priority, requests per second.
-fn rate_of(problem: &Problem, priority: i32) -> f64 {
+pub(super) fn rate_of(problem: &Problem, priority: i32) -> f64 {
     problem.cells.iter().filter(|c| c.priority == priority).map(|c| c.rate).sum()
 }
 

@@ -97,6 +97,7 @@ fn prices_are_only_relative() {
         }
         let after = solve(&dear, &Effort::default());
         assert!((after.objective - 8.0 * before.objective).abs() <= 1e-4 * after.objective.max(1.0), "seed {seed}");
+        assert_eq!(after.plan.replicas, before.plan.replicas, "seed {seed}");
     }
 }
 
@@ -257,4 +258,30 @@ fn models_that_turn_out_to_compete_are_still_searched() {
     let problem = generate(&recipe).problem();
     let found = solve(&problem, &Effort { units: 100_000, ..Effort::default() });
     assert!(found.gap < 0.02, "{} of at least {}", found.objective, found.bound);
+}
+
+/// A limit that is overstepped by less than sums are rounded by: full, and neither a conflict nor a reason to look
+/// for ever.
+#[test]
+fn a_limit_that_is_full_to_the_last_digit_ends_the_search() {
+    for over in [1e-9, 3e-9, 1e-8, 9e-8, 9e-7, 1.1e-6, 1e-5] {
+        let mut pools: Vec<Stocked> = ["a", "b", "c"].iter().map(|name| pool(name, 0, 1, 0.4, 9)).collect();
+        pools[1].0.price_per_hour = 0.6 + over;
+        let cells = vec![cell("a", 0, 1.0), cell("b", 0, 1.0), cell("c", 0, 1.0)];
+        let serves = (0..3).map(|i| serve(i, i, 2.0)).collect();
+        let mut problem = fleet(cells, pools, &[90], serves);
+        let uses = vec![(0, 0.4), (1, 0.6 + over)];
+        problem.limits.push(Limit { name: "budget".into(), kind: LimitKind::Budget, most: 1.0, uses });
+        let found = solve(&problem, &Effort::default());
+        assert_eq!(verify(&problem, &found.plan), Ok(()), "over {over}");
+        assert_eq!(found.plan.replicas[2], 1, "over {over}");
+    }
+}
+
+/// Whether a plan is all that could be had is told whatever the size of the fleet.
+#[test]
+fn an_effort_that_ended_the_search_is_told() {
+    let recipe = Recipe { models: 8, accelerators: 4, cells: 48, most_variants: 40, load: 20.0, tight: 1.1, seed: 4 };
+    let problem = generate(&recipe).problem();
+    assert!(solve(&problem, &Effort { units: 1_000, ..Effort::default() }).stopped);
 }
