@@ -58,7 +58,10 @@ fn the_journal_alone_answers_with_what_it_holds() {
     let titles = ["Why this many", "Why this hardware", "What would change it", "Not known"];
     assert!(parts[0].starts_with("pool prod/llama-h100 at 20"), "{shown}");
     assert_eq!(parts[1..], titles, "{shown}");
-    assert!(shown.contains("Next best: kept at 1, it would cost") && shown.contains("h100 is used up"), "{shown}");
+    assert!(
+        shown.contains("Without the change: kept at 1, it would cost") && shown.contains("h100 is used up"),
+        "{shown}"
+    );
     assert!(shown.contains("per 1,000 requests") && shown.contains("--policy"), "{shown}");
     assert_eq!(shown, text(&[&["prod/llama-h100"], &journal[..]].concat()), "both names, the same words");
 }
@@ -150,10 +153,10 @@ fn a_journal_of_an_older_version_is_read() {
     assert!(!aged.contains("runner_up"));
     std::fs::write(&file, aged).unwrap();
     let shown = text(&["llama-h100", "--journal", file.to_str().unwrap()]);
-    assert!(shown.contains("Why this many\n  - 2 replicas") && !shown.contains("Next best"), "{shown}");
+    assert!(shown.contains("Why this many\n  - 2 replicas") && !shown.contains("Without the change"), "{shown}");
     let policy = folder.path().join("policy.yaml");
     let again = text(&["llama-h100", "--journal", file.to_str().unwrap(), "--policy", policy.to_str().unwrap()]);
-    assert!(again.contains("Next best: kept at 1"), "made again, all is said: {again}");
+    assert!(again.contains("Without the change: kept at 1"), "made again, all is said: {again}");
 }
 
 #[test]

@@ -124,7 +124,9 @@ impl<'d> Facts<'d> {
             said.push(format!("There is no room for one more replica: {} used up.", listed(&pool.full_limits)));
         }
         if let Some(next) = &pool.runner_up {
-            said.push(format!("Next best: {}.", next.sentence));
+            // Of a pool that changes it is the best plan in which it does not, and another may come nearer.
+            let label = if next.sentence.starts_with("kept") { "Without the change" } else { "Next best" };
+            said.push(format!("{label}: {}.", next.sentence));
         }
         let runner_up = pool.runner_up.as_ref().map(|r| r.sentence.as_str());
         let near = pool.alternatives.iter().filter(|a| a.choice != OtherChoice::Without);
