@@ -16,6 +16,7 @@ mod live;
 mod meters;
 mod pool;
 mod record;
+pub mod replay;
 mod router;
 mod scenario;
 mod seed;

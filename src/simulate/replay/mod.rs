@@ -1,0 +1,12 @@
+//! A replay: recorded traffic on a simulated fleet, scaled by our planner or by somebody else's rule.
+//!
+//! This room owns traces and what is made of them, the opponents, the books of a run and what is told of them.
+//! Every scaling rule sees only what it would see in life: what the servers count, read every 15 seconds, and the
+//! scale targets. It may know `policy`, `observe`'s judgement of readings, `control`'s decision and the simulated
+//! fleet; no socket, no clock: a run depends on policy, traces, options and seed alone.
+
+mod opponents;
+mod outcome;
+
+pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
+pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};

@@ -1,0 +1,127 @@
+//! Scaling rules that a replay compares, each in a file of its own.
+//!
+//! A rule owns its memory and nothing else: every 15 seconds it is shown what is seen of the fleet, and it answers
+//! with the replicas of every scale target. A new one is a file here with a [`Kind`], named once in the list below.
+
+use std::fmt::Debug;
+
+use crate::control::GivenDemand;
+use crate::observe::Observation;
+use crate::policy::Policy;
+use crate::simulate::RouteShares;
+
+/// Declares the files and lists their kinds in this order.
+macro_rules! opponents {
+    ($($file:ident),* $(,)?) => {
+        $(mod $file;)*
+
+        /// Every rule, in the order in which they are shown.
+        pub fn kinds() -> Vec<&'static dyn Kind> {
+            vec![$(&$file::KIND),*]
+        }
+    };
+}
+
+opponents!(static_peak);
+
+/// The rule with this name on the command line.
+pub fn kind_named(name: &str) -> Option<&'static dyn Kind> {
+    kinds().into_iter().find(|kind| kind.name() == name)
+}
+
+/// A scaling rule before it runs.
+pub trait Kind: Sync {
+    /// As on the command line, for example `keda-rate`.
+    fn name(&self) -> &'static str;
+
+    /// What it is and where its rule is written, one line.
+    fn about(&self) -> &'static str;
+
+    /// What the swept target is, with its unit; empty when there is none.
+    fn target(&self) -> &'static str {
+        ""
+    }
+
+    /// Values to sweep, at least 8 where there is a target, cheap to dear or dear to cheap; empty without one.
+    fn targets(&self) -> Vec<f64> {
+        vec![]
+    }
+
+    /// Whether it is given hardware: otherwise it chooses among all pools itself.
+    fn is_given_hardware(&self) -> bool {
+        true
+    }
+
+    /// Start it.
+    fn start<'a>(&self, setting: Setting<'a>) -> Box<dyn Opponent + 'a>;
+}
+
+/// A scaling rule at work.
+pub trait Opponent: Debug {
+    /// One sync of its controller.
+    fn sync(&mut self, seen: &Seen<'_>) -> Order;
+}
+
+/// What a rule is started with.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    pub policy: &'a Policy,
+    pub hardware: &'a Hardware,
+    /// One of [`Kind::targets`], or what the user gave; 0 where there is none.
+    pub target: f64,
+    /// The future. Only for rules that say in their name that they know it.
+    pub truth: &'a Truth,
+}
+
+/// Pools that a rule without choice runs, each with its share of the model's requests; those of one model sum to 1.
+/// The other pools stay at 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hardware {
+    pub shares: Vec<(usize, f64)>,
+}
+
+/// What really arrives.
+#[derive(Clone, Debug, Default)]
+pub struct Truth {
+    /// Unix time at which minute 0 begins, seconds.
+    pub start_seconds: f64,
+    /// True mean rates and lengths of every minute of the run, by model of the policy.
+    pub minutes: Vec<Vec<GivenDemand>>,
+}
+
+/// What a rule sees at a sync.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// Unix time, seconds.
+    pub now_seconds: f64,
+    /// By pool: counters and histograms over the policy's rate window, gauges at the last scrape.
+    pub observation: &'a Observation,
+    /// The ready replicas of every pool at the last scrape.
+    pub replicas: &'a [Vec<ReplicaSeen>],
+    /// `spec.replicas` of every pool's scale target.
+    pub wanted: &'a [u32],
+    /// `status.readyReplicas` of every pool's scale target.
+    pub ready: &'a [u32],
+}
+
+/// Gauges of one replica's page.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReplicaSeen {
+    /// Number of the replica in the run.
+    pub id: u64,
+    pub running: f64,
+    pub waiting: f64,
+    /// 0..=1.
+    pub kv_usage: f64,
+    /// KV memory, tokens.
+    pub kv_tokens: f64,
+}
+
+/// What a rule writes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Order {
+    /// `spec.replicas` by pool; limits of the policy are kept by the caller.
+    pub replicas: Vec<u32>,
+    /// Where the gateway is to send each class; `None` leaves it as it is.
+    pub routes: Option<RouteShares>,
+}
