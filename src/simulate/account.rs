@@ -206,7 +206,13 @@ mod tests {
     }
 
     fn finished(class: usize, ttft: Option<f64>, itl: Option<f64>, finish_seconds: f64) -> Completion {
-        Completion { request: request(class, 0.0), finish_seconds, ttft_seconds: ttft, itl_seconds: itl }
+        Completion {
+            request: request(class, 0.0),
+            finish_seconds,
+            ttft_seconds: ttft,
+            itl_seconds: itl,
+            preemptions: 0,
+        }
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! One replica: a continuous-batching engine, iteration by iteration, without a clock.
+//! One replica: a continuous-batching engine without a clock.
 //!
 //! Every iteration computes one token for each decoding request and spends the rest of its token budget
 //! on prompt chunks; it lasts `alpha + beta x tokens computed + gamma x KV tokens read`. KV memory is
 //! finite: a request is admitted only when its whole prompt fits, and when the decodes outgrow the memory
 //! the latest request of the lowest priority is thrown out and computed again later. An iteration costs
-//! constant time however many requests decode: their ends are known in advance as iteration numbers.
+//! constant time however many requests decode: their ends are known in advance as iteration numbers. As long as
+//! requests only decode, nothing changes but the context, which grows evenly: such iterations are one step, whose
+//! length is known in closed form. So the cost of a run grows with its requests, not with its iterations.
+
+mod flight;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use super::meters::{Meter, Meters};
 use super::workload::Request;
 use crate::perf::{Limits, Parameters};
+use flight::Flight;
 
 /// What an engine is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,8 +29,10 @@ pub struct EngineSpec {
     pub limits: Limits,
     /// KV memory, tokens.
     pub kv_tokens: u64,
-    /// Every iteration's time is multiplied by a factor within ± this share.
+    /// Every iteration's time is multiplied by a factor within ± this share; then each is a step of its own.
     pub noise: f64,
+    /// Share of every prompt that the prefix cache spares, 0..1. It takes its memory all the same.
+    pub prefix_hit_ratio: f64,
 }
 
 /// One request that left the fleet.
@@ -38,12 +45,14 @@ pub struct Completion {
     pub ttft_seconds: Option<f64>,
     /// (last token - first token) / (output tokens - 1); `None` for one token or a failed request.
     pub itl_seconds: Option<f64>,
+    /// Times it was thrown out of the memory.
+    pub preemptions: u32,
 }
 
 impl Completion {
     /// A request that was refused at `now_seconds`.
     pub fn failed(request: Request, now_seconds: f64) -> Self {
-        Self { request, finish_seconds: now_seconds, ttft_seconds: None, itl_seconds: None }
+        Self { request, finish_seconds: now_seconds, ttft_seconds: None, itl_seconds: None, preemptions: 0 }
     }
 }
 
@@ -73,15 +82,6 @@ pub struct Engine {
     reserved: u64,
     meters: Meters,
     done: Vec<Completion>,
-}
-
-/// The iteration that is being computed.
-#[derive(Debug)]
-struct Flight {
-    end_seconds: f64,
-    duration_seconds: f64,
-    /// Tokens of each prompt computed in it.
-    chunks: Vec<(u64, u64)>,
 }
 
 /// One request inside the engine.
@@ -163,23 +163,43 @@ impl Engine {
             self.done.push(Completion::failed(request, now_seconds));
             return;
         }
+        // what is computed now ends with its iteration: the next one may take the request in
+        self.catch_up(now_seconds);
+        if let Some(flight) = &mut self.flight {
+            flight.steps = 1;
+        }
         let sequence = Sequence::new(request, self.submitted, now_seconds);
         self.submitted += 1;
         self.waiting.insert(sequence.key(), sequence);
     }
 
-    /// Compute all iterations that end at or before `to_seconds`.
+    /// Let everything end that ends at or before `to_seconds`. Decoding requests may be further than they are
+    /// counted: [`catch_up`](Self::catch_up) counts every token.
     pub fn advance(&mut self, to_seconds: f64) {
         loop {
             if self.flight.is_none() && !self.schedule() {
                 self.now_seconds = self.now_seconds.max(to_seconds);
                 return;
             }
-            match self.flight.take_if(|flight| flight.end_seconds <= to_seconds) {
-                Some(flight) => self.complete(&flight),
+            match self.flight.take_if(|flight| flight.end_seconds() <= to_seconds) {
+                Some(flight) => self.complete(&flight, flight.steps),
                 None => return,
             }
         }
+    }
+
+    /// [`advance`](Self::advance), every iteration that is over counted.
+    pub fn catch_up(&mut self, to_seconds: f64) {
+        self.advance(to_seconds);
+        let Some(mut flight) = self.flight.take_if(|flight| flight.steps > 1) else { return };
+        let done = flight.steps_by(to_seconds).min(flight.steps - 1);
+        if done > 0 {
+            self.complete(&flight, done);
+            flight.start_seconds = self.now_seconds;
+            flight.first_seconds += flight.growth_seconds * done as f64;
+            flight.steps -= done;
+        }
+        self.flight = Some(flight);
     }
 
     /// Choose what the next iteration computes; false when there is nothing to do.
@@ -201,11 +221,24 @@ impl Engine {
             read_tokens += self.admit(&mut budget, &mut chunks);
         }
         let prompt = chunks.iter().map(|(_, tokens)| tokens).sum::<u64>();
-        let work = self.spec.parameters.iteration_seconds(prompt as f64, decodes as f64, read_tokens as f64);
-        let duration_seconds = work * self.noise_factor();
-        self.meters.observe(Meter::Iteration, (decodes + prompt) as f64);
-        self.flight = Some(Flight { end_seconds: self.now_seconds + duration_seconds, duration_seconds, chunks });
+        let parameters = &self.spec.parameters;
+        let work = parameters.iteration_seconds(prompt as f64, decodes as f64, read_tokens as f64);
+        let growth_seconds = parameters.gamma_seconds_per_token * decodes as f64;
+        // who was thrown out may come back with the next iteration
+        let is_even = chunks.is_empty() && !preempted && self.spec.noise <= 0.0;
+        let steps = if is_even { self.undisturbed(decodes) } else { 1 };
+        let first_seconds = work * self.noise_factor();
+        self.flight = Some(Flight { start_seconds: self.now_seconds, steps, first_seconds, growth_seconds, chunks });
         true
+    }
+
+    /// Iterations until a decoding request ends or memory has to be given back, at least 1. Nobody who waits can be
+    /// admitted before: memory only gets less.
+    fn undisturbed(&self, decodes: u64) -> u64 {
+        let until_end = self.ends.first().map_or(1, |(end, _)| end.saturating_sub(self.iteration));
+        let fit = self.spec.kv_tokens.saturating_sub(self.reserved) / decodes.max(1);
+        // a request alone always fits
+        if self.running.len() > 1 { until_end.min(fit).max(1) } else { until_end.max(1) }
     }
 
     fn noise_factor(&mut self) -> f64 {
@@ -227,6 +260,7 @@ impl Engine {
             let mut sequence = head.remove();
             self.reserved += sequence.prefill_target;
             sequence.scheduled_seconds.get_or_insert(self.now_seconds);
+            sequence.prefilled = self.cached(&sequence);
             let order = self.admitted;
             self.admitted += 1;
             read_tokens += take_chunk(order, &sequence, budget, chunks);
@@ -279,17 +313,30 @@ impl Engine {
         }
     }
 
-    /// The iteration is over: one token for every decoding request, progress for the prompts.
-    fn complete(&mut self, flight: &Flight) {
-        self.now_seconds = flight.end_seconds;
-        self.iteration += 1;
+    /// Tokens of a prompt that the prefix cache spares; the last one is always computed.
+    fn cached(&mut self, sequence: &Sequence) -> u64 {
+        let prompt = u64::from(sequence.request.input_tokens);
+        let cached = ((prompt as f64 * self.spec.prefix_hit_ratio) as u64).min(prompt.saturating_sub(1));
+        self.meters.prefix_queries += prompt;
+        self.meters.prefix_hits += cached;
+        cached
+    }
+
+    /// The first `steps` iterations are over: one token each for every decoding request, progress for the prompts.
+    fn complete(&mut self, flight: &Flight, steps: u64) {
+        let span_seconds = flight.span_seconds(steps);
+        self.now_seconds = flight.start_seconds + span_seconds;
+        self.iteration += steps;
         let decodes = self.ends.len() as u64;
-        self.decode_context += decodes;
-        self.reserved += decodes;
-        self.meters.generation_tokens += decodes;
+        let tokens = decodes * steps;
+        self.decode_context += tokens;
+        self.reserved += tokens;
+        self.meters.generation_tokens += tokens;
         if decodes > 0 {
-            self.meters.observe_times(Meter::Gap, flight.duration_seconds, decodes);
+            self.meters.observe_times(Meter::Gap, span_seconds / steps as f64, tokens);
         }
+        let prompt = flight.chunks.iter().map(|(_, tokens)| tokens).sum::<u64>();
+        self.meters.observe_times(Meter::Iteration, (decodes + prompt) as f64, steps);
         while let Some(&(end, order)) = self.ends.first()
             && end <= self.iteration
         {
@@ -344,6 +391,7 @@ impl Engine {
             finish_seconds: now,
             ttft_seconds: Some(first - request.arrival_seconds),
             itl_seconds,
+            preemptions: sequence.preemptions,
         });
         self.meters.finished += 1;
         for (meter, value) in [

@@ -35,6 +35,8 @@ pub struct FleetOptions {
     pub noise: f64,
     /// Every start-up time varies within ± this share.
     pub startup_spread: f64,
+    /// Share of every prompt that the servers' prefix caches spare, 0..1.
+    pub prefix_hit_ratio: f64,
     /// Unix time of the start of the run, seconds.
     pub start_unix_seconds: f64,
     /// Keep every finished request for [`Fleet::take_completions`].
@@ -48,6 +50,7 @@ impl Default for FleetOptions {
             error: 0.08,
             noise: 0.03,
             startup_spread: 0.05,
+            prefix_hit_ratio: 0.0,
             start_unix_seconds: 0.0,
             keep_completions: false,
         }

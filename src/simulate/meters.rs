@@ -127,6 +127,9 @@ pub struct Meters {
     tallies: Vec<Tally>,
     pub prompt_tokens: u64,
     pub generation_tokens: u64,
+    /// Prompt tokens looked up in the prefix cache, and found there.
+    pub prefix_queries: u64,
+    pub prefix_hits: u64,
     pub finished: u64,
     pub failed: u64,
     pub preemptions: u64,
@@ -135,7 +138,16 @@ pub struct Meters {
 impl Default for Meters {
     fn default() -> Self {
         let tallies = Meter::ALL.into_iter().map(Tally::new).collect();
-        Self { tallies, prompt_tokens: 0, generation_tokens: 0, finished: 0, failed: 0, preemptions: 0 }
+        Self {
+            tallies,
+            prompt_tokens: 0,
+            generation_tokens: 0,
+            prefix_queries: 0,
+            prefix_hits: 0,
+            finished: 0,
+            failed: 0,
+            preemptions: 0,
+        }
     }
 }
 

@@ -92,6 +92,7 @@ impl Pool {
             limits: pool.limits,
             kv_tokens,
             noise: options.noise,
+            prefix_hit_ratio: options.prefix_hit_ratio,
         };
         let hash = random_name(&mut rng, 10);
         Self {

@@ -48,6 +48,7 @@ fn a_steady_load_settles_where_the_performance_model_says() {
         limits: Limits::default(),
         kv_tokens: 400_000,
         noise: 0.0,
+        prefix_hit_ratio: 0.0,
     };
     for rate in [1.0, 5.0, 10.0, 15.0] {
         let (seen, expected) = (simulated_itl(spec, rate), balanced_itl(&spec, rate));

@@ -8,6 +8,7 @@ fn spec(kv_tokens: u64) -> EngineSpec {
         limits: Limits { max_num_seqs: 8, max_num_batched_tokens: 100 },
         kv_tokens,
         noise: 0.0,
+        prefix_hit_ratio: 0.0,
     }
 }
 
@@ -163,4 +164,82 @@ fn how_time_is_cut_changes_nothing() {
     let mut cut = fine.take_completions();
     cut.sort_by_key(|c| c.request.id);
     assert_eq!(whole, cut);
+}
+
+/// A crowd of requests at one engine whose memory and sequences are short.
+fn crowd(seed: u64) -> (EngineSpec, Vec<Request>) {
+    use rand::RngExt;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let limits = Limits { max_num_seqs: rng.random_range(1..12), max_num_batched_tokens: rng.random_range(16..200) };
+    let spec = EngineSpec {
+        parameters: Parameters::uniform(0.010, rng.random_range(1e-6..2e-4), rng.random_range(0.0..2e-5)),
+        limits,
+        kv_tokens: rng.random_range(400..4000),
+        noise: 0.0,
+        prefix_hit_ratio: if seed % 3 == 0 { 0.4 } else { 0.0 },
+    };
+    let mut at = 0.0;
+    let requests = (0..60)
+        .map(|id| {
+            at += rng.random_range(0.0..0.8);
+            let (input, output) = (rng.random_range(1..300), rng.random_range(1..120));
+            Request { priority: rng.random_range(0..2), ..request(id, at, input, output) }
+        })
+        .collect();
+    (spec, requests)
+}
+
+#[test]
+fn steps_of_many_iterations_end_as_single_iterations_do() {
+    let mut preempted = 0;
+    for seed in 0..300 {
+        let (spec, requests) = crowd(seed);
+        // noise too small to matter makes every iteration a step of its own
+        let singly = run(&mut engine(EngineSpec { noise: 1e-13, ..spec }), &requests);
+        let jumping = run(&mut engine(spec), &requests);
+        assert_eq!(singly.len(), jumping.len());
+        for (a, b) in singly.iter().zip(&jumping) {
+            preempted += u64::from(b.preemptions > 0);
+            assert_eq!(
+                (a.request, a.preemptions, a.itl_seconds.is_some()),
+                (b.request, b.preemptions, b.itl_seconds.is_some())
+            );
+            let close = |a: f64, b: f64| (a - b).abs() <= 1e-7 * (1.0 + a.abs());
+            assert!(close(a.finish_seconds, b.finish_seconds), "seed {seed}: {a:?} {b:?}");
+            assert!(close(a.ttft_seconds.unwrap_or(0.0), b.ttft_seconds.unwrap_or(0.0)), "seed {seed}: {a:?} {b:?}");
+        }
+    }
+    assert!(preempted > 100, "{preempted}");
+}
+
+#[test]
+fn a_look_in_between_changes_nothing_and_counts_every_token() {
+    for seed in 300..360 {
+        let (spec, requests) = crowd(seed);
+        let (mut singly, mut looked) = (engine(EngineSpec { noise: 1e-13, ..spec }), engine(spec));
+        let mut requests = requests.iter().peekable();
+        for look in 0..400 {
+            let until = 0.1 * f64::from(look);
+            while let Some(request) = requests.next_if(|r| r.arrival_seconds <= until) {
+                for engine in [&mut singly, &mut looked] {
+                    engine.advance(request.arrival_seconds);
+                    engine.submit(*request, request.arrival_seconds);
+                }
+            }
+            singly.advance(until);
+            looked.catch_up(until);
+            let of = |e: &Engine| (e.kv_tokens_used(), e.running(), e.waiting(), e.meters().generation_tokens);
+            assert_eq!(of(&singly), of(&looked), "seed {seed} at {until}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_in_the_prefix_cache_is_not_computed_again() {
+    let fresh = run(&mut engine(spec(1000)), &[request(0, 0.0, 90, 2)]);
+    let mut cached = engine(EngineSpec { prefix_hit_ratio: 0.5, ..spec(1000) });
+    let done = run(&mut cached, &[request(0, 0.0, 90, 2)]);
+    let spared = 45.0 * 1e-4;
+    assert!(near(fresh[0].ttft_seconds.unwrap() - spared, done[0].ttft_seconds.unwrap()), "{fresh:?} {done:?}");
+    assert_eq!((cached.meters().prefix_queries, cached.meters().prefix_hits), (90, 45));
 }
