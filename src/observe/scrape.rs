@@ -14,9 +14,10 @@ use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::cluster::ClusterView;
-use super::discovery::{Discovery, Listing, PodPages, Target, parse_http_sd};
-use super::fleet::{Answer, Fleet};
+use super::discovery::{Discovery, PodPages, Target, parse_http_sd};
+use super::fleet::Answer;
 use super::http::{self, HttpAccess};
+use super::pages::Pages;
 use super::reading::Meta;
 use super::snapshot::read_page;
 use super::{BoxFuture, Observation, RatePoint, Source, assemble};
@@ -55,7 +56,7 @@ pub struct ScrapeSource {
     options: ScrapeOptions,
     client: Client,
     discovery: Discovery,
-    fleet: Fleet,
+    pages: Pages,
     cluster: Option<ClusterView>,
 }
 
@@ -65,7 +66,7 @@ impl ScrapeSource {
     pub fn new(options: ScrapeOptions) -> Result<Self> {
         // Metrics pages are inside the cluster: no proxy in between.
         let client = options.access.client(false)?;
-        Ok(Self { options, client, discovery: Discovery::default(), fleet: Fleet::default(), cluster: None })
+        Ok(Self { options, client, discovery: Discovery::default(), pages: Pages::default(), cluster: None })
     }
 
     /// With the cluster's own word about replicas and pods; the pods' pages are read where no addresses are given.
@@ -89,22 +90,10 @@ impl ScrapeSource {
         let cluster = self.cluster.as_ref().map(|cluster| cluster.state(policy, now_seconds));
         let listed = !self.options.discovery.is_empty() || !self.options.targets.is_empty();
         let pods = cluster.as_ref().filter(|_| !listed).map(|state| PodPages::of(policy, state)).unwrap_or_default();
-        let listing = self.discovery.list(lists, &self.options.targets, pods, policy, now_seconds);
-        let Listing { targets, complete, partial, error, mut findings } = listing;
+        let mut listing = self.discovery.list(lists, &self.options.targets, pods, policy, now_seconds);
+        let targets = std::mem::take(&mut listing.targets);
         let answers = fetch.pages(targets, now_seconds).await;
-        let readings = self.fleet.look(answers, policy.planner.window_seconds, now_seconds, &mut findings);
-        let meta = Meta {
-            source_error: error,
-            findings,
-            listing_complete: complete,
-            partial,
-            replicas: BTreeMap::new(),
-            at_zero: self.fleet.at_zero().clone(),
-            cluster,
-        };
-        let observation = assemble(policy, readings, meta, now_seconds);
-        self.fleet.remember(&observation);
-        observation
+        self.pages.judge(policy, listing, answers, cluster, now_seconds)
     }
 }
 

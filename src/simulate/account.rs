@@ -212,6 +212,7 @@ mod tests {
             ttft_seconds: ttft,
             itl_seconds: itl,
             preemptions: 0,
+            pool: None,
         }
     }
 

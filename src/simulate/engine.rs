@@ -47,12 +47,14 @@ pub struct Completion {
     pub itl_seconds: Option<f64>,
     /// Times it was thrown out of the memory.
     pub preemptions: u32,
+    /// Pool that served it, once the fleet has booked it.
+    pub pool: Option<usize>,
 }
 
 impl Completion {
     /// A request that was refused at `now_seconds`.
     pub fn failed(request: Request, now_seconds: f64) -> Self {
-        Self { request, finish_seconds: now_seconds, ttft_seconds: None, itl_seconds: None, preemptions: 0 }
+        Self { request, finish_seconds: now_seconds, ttft_seconds: None, itl_seconds: None, preemptions: 0, pool: None }
     }
 }
 
@@ -392,6 +394,7 @@ impl Engine {
             ttft_seconds: Some(first - request.arrival_seconds),
             itl_seconds,
             preemptions: sequence.preemptions,
+            pool: None,
         });
         self.meters.finished += 1;
         for (meter, value) in [

@@ -3,7 +3,9 @@
 //! change what happens in it. A fleet decides itself when a replica starts and ends, or somebody else does:
 //! see [`Fleet::external`].
 
+mod loss;
 mod pods;
+mod sight;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::account::{Ledger, MinuteLoad, PoolSnapshot, Snapshot};
-use super::engine::{Completion, EngineSpec};
+use super::engine::Completion;
 use super::pool::{Phase, Pool, Replica};
 use super::router::{RouteShares, Router};
 use super::workload::{Request, Workload};
@@ -77,6 +79,16 @@ pub struct ListedReplica {
     pub address: Option<SocketAddr>,
 }
 
+/// Requests in the order of their arrival.
+pub trait RequestStream: Iterator<Item = Request> + std::fmt::Debug + Send {}
+
+impl<S: Iterator<Item = Request> + std::fmt::Debug + Send> RequestStream for S {}
+
+fn peekable(workloads: Vec<Workload>) -> Vec<Peekable<Box<dyn RequestStream>>> {
+    let boxed = |workload: Workload| -> Box<dyn RequestStream> { Box::new(workload) };
+    workloads.into_iter().map(|workload| boxed(workload).peekable()).collect()
+}
+
 /// Requests at the gateway: higher priority first, then in the order of arrival.
 type GatewayQueue = BTreeMap<(Reverse<i32>, u64), Request>;
 
@@ -88,7 +100,7 @@ pub struct Fleet {
     pools: Vec<Pool>,
     /// Accelerators of each type.
     stock: Vec<u32>,
-    workloads: Vec<Peekable<Workload>>,
+    workloads: Vec<Peekable<Box<dyn RequestStream>>>,
     /// Time 0 of the workloads, seconds of the run.
     arrivals_from_seconds: f64,
     /// Whether pods come and go as somebody else says.
@@ -125,7 +137,7 @@ impl Fleet {
             router: Router::new(policy, &pools),
             pools,
             stock: policy.accelerators.iter().map(|a| a.stock).collect(),
-            workloads: workloads.into_iter().map(Iterator::peekable).collect(),
+            workloads: peekable(workloads),
             gateway: vec![GatewayQueue::new(); policy.models.len()],
             ledger: Ledger::new(&policy.classes),
             requests: 0,
@@ -237,12 +249,15 @@ impl Fleet {
 
     /// Enter the finished requests into the books.
     fn settle(&mut self) {
-        let engines = self.pools.iter_mut().flat_map(|p| &mut p.replicas).map(|r| &mut r.engine);
-        let mut finished: Vec<Completion> = engines.flat_map(super::engine::Engine::take_completions).collect();
-        self.book(&mut finished);
+        for pool in 0..self.pools.len() {
+            let engines = self.pools[pool].replicas.iter_mut().map(|r| &mut r.engine);
+            let mut finished: Vec<Completion> = engines.flat_map(super::engine::Engine::take_completions).collect();
+            self.book(pool, &mut finished);
+        }
     }
 
-    fn book(&mut self, finished: &mut Vec<Completion>) {
+    fn book(&mut self, pool: usize, finished: &mut Vec<Completion>) {
+        finished.iter_mut().for_each(|completion| completion.pool = Some(pool));
         for completion in finished.iter() {
             self.ledger.finished(completion);
         }
@@ -276,8 +291,9 @@ impl Fleet {
     fn remove(&mut self, pool: usize, id: ReplicaId, at_seconds: f64) {
         let Some(position) = self.pools[pool].replicas.iter().position(|r| r.id == id) else { return };
         let mut replica = self.pools[pool].replicas.remove(position);
+        self.pools[pool].note_end(&replica, at_seconds);
         self.closed_cost += self.pools[pool].price_per_hour * (at_seconds - replica.created_seconds) / 3600.0;
-        self.book(&mut replica.engine.take_completions());
+        self.book(pool, &mut replica.engine.take_completions());
     }
 
     /// Ask for `replicas` of a pool. More: they start as far as the stock allows, the rest stays pending.
@@ -331,8 +347,7 @@ impl Fleet {
     /// Whether the stock has room for one more replica; draining ones still hold their accelerators.
     fn fits(&self, pool: usize) -> bool {
         let Pool { accelerator, accelerators_per_replica, .. } = self.pools[pool];
-        let of_type = self.pools.iter().filter(|p| p.accelerator == accelerator);
-        let used: u64 = of_type.map(|p| p.replicas.len() as u64 * u64::from(p.accelerators_per_replica)).sum();
+        let used = self.used(accelerator);
         used + u64::from(accelerators_per_replica) <= u64::from(self.stock.get(accelerator).copied().unwrap_or(0))
     }
 
@@ -343,8 +358,21 @@ impl Fleet {
 
     /// From now on these requests arrive and no others; time 0 of the workloads is now.
     pub fn start_arrivals(&mut self, workloads: Vec<Workload>) {
-        self.workloads = workloads.into_iter().map(Iterator::peekable).collect();
+        self.workloads = peekable(workloads);
         self.arrivals_from_seconds = self.now_seconds;
+    }
+
+    /// [`start_arrivals`](Self::start_arrivals) of any one stream.
+    pub fn start_stream(&mut self, stream: Box<dyn RequestStream>) {
+        self.workloads = vec![stream.peekable()];
+        self.arrivals_from_seconds = self.now_seconds;
+    }
+
+    /// Count every token that is made by now: before servers are looked at.
+    pub fn catch_up(&mut self) {
+        let now_seconds = self.now_seconds;
+        let replicas = self.pools.iter_mut().flat_map(|p| &mut p.replicas);
+        replicas.filter(|r| r.serving()).for_each(|r| r.engine.catch_up(now_seconds));
     }
 
     /// No request arrives any more; what is inside goes on.
@@ -357,11 +385,6 @@ impl Fleet {
     pub fn scale(&self, pool: usize) -> (u32, u32) {
         let wanted = self.pools.get(pool).map_or(0, |p| p.wanted);
         (wanted, wanted)
-    }
-
-    /// What the servers of a pool really do, error included.
-    pub fn truth(&self, pool: usize) -> Option<&EngineSpec> {
-        self.pools.get(pool).map(Pool::spec)
     }
 
     /// Where everything stands now.

@@ -27,7 +27,7 @@ mod workload;
 
 pub use account::{ClassSnapshot, MinuteLoad, PoolSnapshot, Snapshot};
 pub use engine::{Completion, Engine, EngineSpec};
-pub use fleet::{Fleet, FleetOptions, ListedReplica, PodError, ReplicaId};
+pub use fleet::{Fleet, FleetOptions, ListedReplica, PodError, ReplicaId, RequestStream};
 pub use hpa::{HpaFollower, HpaSpec, HpaTarget, HpaTolerance, hpa_desired, hpa_recommendation, parse_quantity_milli};
 pub use http::{FleetServer, SharedFleet};
 pub use live::LiveFleet;

@@ -52,6 +52,14 @@ impl Replica {
     }
 }
 
+/// Time of the replicas that are gone, seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Past {
+    pub replica_seconds: f64,
+    /// Of those that were never ready.
+    pub never_ready_seconds: f64,
+}
+
 #[derive(Debug)]
 pub struct Pool {
     /// `namespace/name`.
@@ -72,6 +80,7 @@ pub struct Pool {
     pub wanted: u32,
     /// In the order of their start.
     pub replicas: Vec<Replica>,
+    pub past: Past,
     spec: EngineSpec,
     startup_seconds: f64,
     startup_spread: f64,
@@ -107,6 +116,7 @@ impl Pool {
             page: Arc::new(Page::new(&policy.models[pool.model].served_name, kv_tokens)),
             wanted: 0,
             replicas: Vec::new(),
+            past: Past::default(),
             spec,
             startup_seconds: pool.startup_seconds,
             startup_spread: options.startup_spread,
@@ -154,6 +164,20 @@ impl Pool {
     pub fn fresh_engine(&self, pod: &str, now_seconds: f64) -> Engine {
         let noise = seed::rng(self.seed, &format!("engine {}/{pod}", self.namespace), 0);
         Engine::new(self.spec, noise, now_seconds)
+    }
+
+    /// A replica ended.
+    pub fn note_end(&mut self, replica: &Replica, at_seconds: f64) {
+        let seconds = at_seconds - replica.created_seconds;
+        self.past.replica_seconds += seconds;
+        if !replica.serving() {
+            self.past.never_ready_seconds += seconds;
+        }
+    }
+
+    /// Replica seconds since the start of the run.
+    pub fn replica_seconds(&self, now_seconds: f64) -> f64 {
+        self.past.replica_seconds + self.replicas.iter().map(|r| now_seconds - r.created_seconds).sum::<f64>()
     }
 
     /// Replicas that start or serve, without those taken away.

@@ -101,6 +101,7 @@ mod tests {
             ttft_seconds: ttft,
             itl_seconds: Some(0.1),
             preemptions: 0,
+            pool: None,
         };
         let finished = [done(9.9, Some(0.5)), done(10.0, Some(0.5)), done(20.0, None), done(20.1, Some(1.5))];
         let waiting = [request(15.0), request(30.0), request(31.0)];

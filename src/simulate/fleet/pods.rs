@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 
-use super::super::engine::Completion;
 use super::super::pool::Phase;
 use super::super::windows::{ClassService, Window, service};
 use super::super::workload::Workload;
@@ -95,12 +94,7 @@ impl Fleet {
     pub fn remove_pod(&mut self, namespace: &str, pod: &str) -> Result<(), PodError> {
         let (pool, position) = self.find(namespace, pod)?;
         self.advance_pool(pool);
-        let replica = &self.pools[pool].replicas[position];
-        let id = replica.id;
-        let mut lost: Vec<Completion> =
-            replica.engine.unfinished().map(|(request, _)| Completion::failed(*request, self.now_seconds)).collect();
-        self.remove(pool, id, self.now_seconds);
-        self.book(&mut lost);
+        self.kill(pool, position);
         self.pools[pool].wanted = self.pools[pool].live();
         Ok(())
     }

@@ -5,8 +5,12 @@
 //! scale targets. It may know `policy`, `observe`'s judgement of readings, `control`'s decision and the simulated
 //! fleet; no socket, no clock: a run depends on policy, traces, options and seed alone.
 
+mod books;
 mod opponents;
 mod outcome;
+mod run;
+mod view;
 
 pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
+pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, run};

@@ -30,7 +30,7 @@ pub fn kind_named(name: &str) -> Option<&'static dyn Kind> {
 }
 
 /// A scaling rule before it runs.
-pub trait Kind: Sync {
+pub trait Kind: Sync + Debug {
     /// As on the command line, for example `keda-rate`.
     fn name(&self) -> &'static str;
 
@@ -50,6 +50,11 @@ pub trait Kind: Sync {
     /// Whether it is given hardware: otherwise it chooses among all pools itself.
     fn is_given_hardware(&self) -> bool {
         true
+    }
+
+    /// Whether replicas are ready as soon as they are asked for.
+    fn has_instant_start(&self) -> bool {
+        false
     }
 
     /// Start it.
@@ -78,6 +83,21 @@ pub struct Setting<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hardware {
     pub shares: Vec<(usize, f64)>,
+}
+
+impl Hardware {
+    /// For example `h100`, or `60 % h100, 40 % l40s`; pools by their accelerators.
+    pub fn words(&self, policy: &Policy) -> String {
+        let name = |pool: usize| &policy.accelerators[policy.pools[pool].accelerator].name;
+        match self.shares.as_slice() {
+            [(pool, _)] => name(*pool).clone(),
+            shares => shares
+                .iter()
+                .map(|(pool, share)| format!("{:.0} % {}", 100.0 * share, name(*pool)))
+                .collect::<Vec<_>>()
+                .join(", "),
+        }
+    }
 }
 
 /// What really arrives.
