@@ -97,7 +97,7 @@ pub fn run(args: &SolveArgs) -> Result<Exit> {
     };
     let start = match &args.from_plan {
         None => None,
-        Some(path) => match read_plan(&name_of(path), &text_of(path)?, instance.problem.pools.len()) {
+        Some(path) => match read_plan(&name_of(path), &text_of(path)?, &instance.most()) {
             Ok(replicas) => Some(instance.start(&replicas)),
             Err(refusal) => return usage(&refusal.to_string()),
         },

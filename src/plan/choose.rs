@@ -17,6 +17,11 @@ const OVER: f64 = 8.0;
 /// Columns of one model that are looked at, those that fit the prices best.
 const COLUMNS: usize = 24;
 
+/// Whether every limit is kept, but for rounding of the sums.
+fn within(used: &[f64], most: &[f64]) -> bool {
+    used.iter().zip(most).all(|(used, most)| *used <= most + 1e-9 * most.abs().max(1.0))
+}
+
 /// A choice under change.
 struct Choice<'a> {
     fleet: &'a Fleet,
@@ -52,7 +57,7 @@ impl<'a> Choice<'a> {
     }
 
     fn fits(&self) -> bool {
-        self.used.iter().zip(&self.fleet.most).all(|(u, most)| *u <= most + 1e-9 * most.abs().max(1.0))
+        within(&self.used, &self.fleet.most)
     }
 
     fn put(&mut self, m: usize, c: usize) {
@@ -222,7 +227,7 @@ impl Fleet {
     }
 
     pub(super) fn fits(&self) -> bool {
-        self.used().iter().zip(&self.most).all(|(u, most)| *u <= most + 1e-9 * most.abs().max(1.0))
+        within(&self.used(), &self.most)
     }
 
     fn take(&mut self, chosen: &[usize]) {

@@ -78,7 +78,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Do something with fewer units in all.
-    pub(super) fn with_most<T>(&mut self, units: u64, what: impl FnOnce(&mut Self) -> T) -> T {
+    fn with_most<T>(&mut self, units: u64, what: impl FnOnce(&mut Self) -> T) -> T {
         let (whole, stopped) = (self.effort.units, self.stopped);
         self.effort.units = units.min(whole);
         let answer = what(self);
@@ -86,6 +86,12 @@ impl<'a> Meter<'a> {
         // What ended a part of the work for its own limit does not end the rest.
         self.stopped = stopped || self.stopped_at.is_some();
         answer
+    }
+
+    /// Do something with a share of the units that are left.
+    pub(super) fn with_share<T>(&mut self, share: f64, what: impl FnOnce(&mut Self) -> T) -> T {
+        let most = self.used.saturating_add((self.left() as f64 * share) as u64);
+        self.with_most(most, what)
     }
 
     pub(super) fn left(&self) -> u64 {

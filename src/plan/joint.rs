@@ -1,6 +1,6 @@
 //! A few models solved together by the exact solver, in what all others leave of the limits.
 //!
-//! Exchanging columns moves models that have the right column already; a program over two or three of them finds the
+//! Exchanging columns moves models that have the right column already; a program over two to eight of them finds the
 //! columns that only make sense together, as when one gives up an accelerator that the other can use better.
 
 use rand::seq::index::sample;
@@ -29,34 +29,36 @@ const DEPTH: Depth = Depth { gap: 2e-4, slices: 2 };
 const LEAST_GAIN: f64 = 1e-9;
 
 impl Fleet {
-    /// Small groups of models, each solved anew as one program. Returns whether that gained something. Another `sweep` takes other groups, and larger ones the longer nothing was gained.
-    pub(super) fn rejoin(&mut self, sweep: usize, idle: usize, meter: &mut Meter<'_>) -> bool {
+    /// Small groups of models, each solved anew as one program. Another `sweep` takes other groups, and larger ones
+    /// the longer nothing was gained.
+    pub(super) fn rejoin(&mut self, sweep: usize, idle: usize, meter: &mut Meter<'_>) {
         let most = (FEW_POOLS + MORE_POOLS * idle).min(MOST_POOLS);
         let models = self.members.len();
         let mut rng = ChaCha8Rng::seed_from_u64(sweep as u64);
-        let mut has_gained = false;
         for first in sample(&mut rng, models, models.min(GROUPS)) {
             if meter.is_spent() {
                 break;
             }
-            // Two or three models with all their pools, or more of them with those that matter at these prices.
+            // A few models with all their pools, or more of them with those that matter at these prices.
             let is_wide = rng.random::<bool>();
             let mut group: Vec<(usize, Vec<bool>)> = vec![];
             let mut pools = 0;
             let others = sample(&mut rng, models, models);
             for m in std::iter::once(first).chain(others.into_iter().filter(|m| *m != first)).take(4 * MODELS) {
+                if group.len() == MODELS {
+                    break;
+                }
                 let free =
                     if is_wide { self.worth_a_thought(m) } else { vec![true; self.members[m].block.pools.len()] };
                 let more = free.iter().filter(|f| **f).count();
-                if group.len() < MODELS && (group.is_empty() || pools + more <= most) {
+                if group.is_empty() || pools + more <= most {
                     pools += more;
                     group.push((m, free));
                 }
             }
             group.sort_unstable();
-            has_gained |= self.solve_together(&group, meter);
+            self.solve_together(&group, meter);
         }
-        has_gained
     }
 
     /// Pools that the best columns at these prices use.
@@ -74,9 +76,9 @@ impl Fleet {
         free
     }
 
-    fn solve_together(&mut self, group: &[(usize, Vec<bool>)], meter: &mut Meter<'_>) -> bool {
+    fn solve_together(&mut self, group: &[(usize, Vec<bool>)], meter: &mut Meter<'_>) {
         let (problem, start) = self.together(group);
-        let Some(found) = milp::bounded(&problem, &start, DEPTH, meter) else { return false };
+        let Some(found) = milp::bounded(&problem, &start, DEPTH, meter) else { return };
         let limits = self.most.len();
         let before: Vec<usize> = group.iter().map(|(m, _)| self.members[*m].chosen).collect();
         let cost = self.cost();
@@ -96,7 +98,6 @@ impl Fleet {
         if !is_better {
             group.iter().zip(before).for_each(|((m, _), c)| self.members[*m].chosen = c);
         }
-        is_better
     }
 
     /// The models as one problem in what the others leave, and what they run now as its plan. Pools that are not free

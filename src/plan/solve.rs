@@ -87,29 +87,25 @@ fn solve_apart(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, met
     let mut finished = BTreeMap::new();
     let mut is_look = true;
     loop {
-        let is_whole = groups.len() <= 1;
-        let share = if is_look && !is_whole { LOOK } else { 1.0 };
-        let until = meter.used().saturating_add((meter.left() as f64 * share) as u64);
-        let answers = meter
-            .with_most(until, |meter| solve_groups(problem, &groups, start.as_ref(), &mut finished, memory, meter));
+        let parts = groups.len();
+        is_look &= parts > 1;
+        let answers = meter.with_share(if is_look { LOOK } else { 1.0 }, |meter| {
+            solve_groups(problem, &groups, start.as_ref(), &mut finished, memory, meter)
+        });
         let is_done = answers.iter().all(|a| a.is_done);
         let mut joined = join(problem, &groups, answers, meter);
         joined.stopped |= !is_done;
         let over = overstepped(problem, &joined.plan);
-        if !over.is_empty() && !is_whole {
-            let before = groups.len();
+        if !over.is_empty() {
             groups = merge(problem, groups, &over);
-            is_look = true;
-            if groups.len() < before {
-                continue;
-            }
-            // One part oversteps it on its own: nothing that more effort would mend.
-            return checked(problem, joined);
         }
-        if is_look && !is_whole && !is_done {
+        if groups.len() < parts {
+            is_look = true;
+        } else if is_look && !is_done && over.is_empty() {
             start = Some(joined.plan);
             is_look = false;
         } else {
+            // A part that oversteps a limit on its own is nothing that more effort would mend.
             return checked(problem, joined);
         }
     }
@@ -125,22 +121,19 @@ fn solve_groups(
     memory: &mut Memory,
     meter: &mut Meter<'_>,
 ) -> Vec<Answer> {
-    let mut parts: Vec<(Problem, u64)> = groups.iter().map(|g| part_of(problem, g)).map(|p| (p, 0)).collect();
-    let mut sizes = 0;
-    for (part, size) in parts.iter_mut().rev() {
-        sizes += 1 + part.serves.len() as u64;
-        *size = sizes;
-    }
+    let parts: Vec<Problem> = groups.iter().map(|g| part_of(problem, g)).collect();
+    let size = |part: &Problem| 1 + part.serves.len() as u64;
+    let mut rest: u64 = parts.iter().map(size).sum();
     let mut answers = vec![];
-    for (group, (part, sizes)) in groups.iter().zip(parts) {
+    for (group, part) in groups.iter().zip(parts) {
+        let share = size(&part) as f64 / rest as f64;
+        rest -= size(&part);
         if let Some(answer) = finished.get(group) {
             answers.push(answer.clone());
             continue;
         }
-        let share = (1 + part.serves.len() as u64) as f64 / sizes as f64;
-        let until = meter.used().saturating_add((meter.left() as f64 * share) as u64);
         let known = start.map(|plan| plan_of(group, plan));
-        let answer = meter.with_most(until, |meter| {
+        let answer = meter.with_share(share, |meter| {
             let mut answer = solve_part(&part, known.as_ref(), memory, meter);
             answer.is_done = !meter.is_spent();
             answer
@@ -209,11 +202,8 @@ fn solve_part(problem: &Problem, known: Option<&Plan>, memory: &mut Memory, mete
         answer.improve_exactly(problem, meter);
         return answer;
     }
-    let share = |share: f64, meter: &Meter<'_>| meter.used().saturating_add((meter.left() as f64 * share) as u64);
-    let until = share(SEED, meter);
-    meter.with_most(until, |meter| answer.improve(problem, Depth::Quick, memory, meter));
-    let until = share(PROOF, meter);
-    let is_proven = meter.with_most(until, |meter| {
+    meter.with_share(SEED, |meter| answer.improve(problem, Depth::Quick, memory, meter));
+    let is_proven = meter.with_share(PROOF, |meter| {
         answer.improve_exactly(problem, meter);
         !meter.is_spent()
     });

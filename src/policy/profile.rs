@@ -255,7 +255,6 @@ struct Plain {
     kv_tokens: Option<u64>,
     /// Where the figures come from; for people.
     #[serde(default)]
-    #[allow(dead_code)] // read by people only
     source: Option<String>,
 }
 

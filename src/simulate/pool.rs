@@ -86,7 +86,16 @@ pub struct Pool {
     startup_spread: f64,
     seed: u64,
     rng: ChaCha8Rng,
-    hash: String,
+    names: Names,
+}
+
+/// How the scale target names its pods.
+#[derive(Debug)]
+enum Names {
+    /// A Deployment: the hash of its ReplicaSet, and five letters of each pod.
+    Hashed(String),
+    /// A StatefulSet's pods and the leaders of a LeaderWorkerSet: numbered from 0, and the highest goes first.
+    Numbered,
 }
 
 impl Pool {
@@ -103,7 +112,10 @@ impl Pool {
             noise: options.noise,
             prefix_hit_ratio: options.prefix_hit_ratio,
         };
-        let hash = random_name(&mut rng, 10);
+        let names = match pool.target.kind.as_str() {
+            "StatefulSet" | "LeaderWorkerSet" => Names::Numbered,
+            _ => Names::Hashed(random_name(&mut rng, 10)),
+        };
         Self {
             namespace: pool.namespace.clone(),
             deployment: pool.target.name.clone(),
@@ -122,7 +134,7 @@ impl Pool {
             startup_spread: options.startup_spread,
             seed: options.seed,
             rng,
-            hash,
+            names,
             id,
         }
     }
@@ -134,12 +146,7 @@ impl Pool {
 
     /// A new replica, created at `now_seconds`.
     pub fn start(&mut self, id: ReplicaId, now_seconds: f64, at_once: bool) {
-        let suffix = loop {
-            let name = random_name(&mut self.rng, 5);
-            if self.replicas.iter().all(|r| !r.pod.ends_with(&name)) {
-                break name;
-            }
-        };
+        let pod = self.free_name();
         let stretch = 1.0 + self.startup_spread * (2.0 * self.rng.random::<f64>() - 1.0);
         let (ready_seconds, phase) = if at_once {
             (now_seconds, Phase::Ready)
@@ -147,9 +154,27 @@ impl Pool {
             let ready_seconds = now_seconds + self.startup_seconds * stretch;
             (ready_seconds, Phase::Starting { ready_seconds })
         };
-        let pod = format!("{}-{}-{suffix}", self.deployment, self.hash);
         let engine = self.fresh_engine(&pod, ready_seconds);
         self.replicas.push(Replica { id, pod, phase, engine, created_seconds: now_seconds, address: None });
+    }
+
+    /// The name of the next pod; numbers are given again once their pod is gone.
+    fn free_name(&mut self) -> String {
+        let Names::Hashed(hash) = &self.names else {
+            let is_free = |n: &u64| self.replicas.iter().all(|r| self.number(r) != Some(*n));
+            return format!("{}-{}", self.deployment, (0..).find(is_free).unwrap_or_default());
+        };
+        loop {
+            let letters = random_name(&mut self.rng, 5);
+            if self.replicas.iter().all(|r| !r.pod.ends_with(&letters)) {
+                return format!("{}-{hash}-{letters}", self.deployment);
+            }
+        }
+    }
+
+    /// Number of a pod that has one.
+    fn number(&self, replica: &Replica) -> Option<u64> {
+        replica.pod.strip_prefix(&self.deployment)?.strip_prefix('-')?.parse().ok()
     }
 
     /// A pod that somebody else created at `now_seconds` and will say when it is ready.
@@ -201,9 +226,13 @@ impl Pool {
         self.count(|p| matches!(p, Phase::Draining { .. }))
     }
 
-    /// The replica to take away next: the newest starting one, else the least loaded ready one (the
-    /// newest among equals).
+    /// The replica to take away next: the highest number where pods have one; otherwise the newest starting
+    /// one, else the least loaded ready one (the newest among equals).
     pub fn victim(&self) -> Option<usize> {
+        if matches!(self.names, Names::Numbered) {
+            let live = self.replicas.iter().enumerate().filter(|(_, r)| !matches!(r.phase, Phase::Draining { .. }));
+            return live.max_by_key(|(_, r)| self.number(r)).map(|(i, _)| i);
+        }
         let position = |of: fn(&Phase) -> bool| self.replicas.iter().rposition(|r| of(&r.phase));
         position(|p| matches!(p, Phase::Starting { .. })).or_else(|| {
             let ready = self.replicas.iter().enumerate().filter(|(_, r)| r.phase == Phase::Ready);

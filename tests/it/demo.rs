@@ -75,6 +75,17 @@ fn nonsense_is_refused_with_one_line() {
     }
 }
 
+/// The pods of a StatefulSet have other names than those of a Deployment; they are found all the same.
+#[test]
+fn the_load_of_a_stateful_set_is_seen() {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/provision-for-peak.yaml");
+    let summary = summary(&["--policy", policy, "--seed", "7", "--for", "60s", "-o", "json"]);
+    let strict = class(&summary, "strict");
+    assert!(strict["arrived"].as_u64().unwrap() > 10_000, "{summary:#}");
+    assert!(strict["attainment"].as_f64().unwrap() >= 0.999, "{summary:#}");
+    assert!(summary["scale_changes"].as_u64().unwrap() >= 1, "{summary:#}");
+}
+
 /// Every shipped policy plays. The first ten minutes hold the cold start of everything, so the promise
 /// itself is not asked for, but the fleet must cope.
 #[test]

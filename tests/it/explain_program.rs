@@ -4,9 +4,12 @@ use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
+use poolwright::control::{Journal, JournalLimits, State, decide};
+use poolwright::observe::PoolObservation;
 use poolwright::simulate::{Stage, StageOptions};
 use serde_json::Value;
 
+use crate::decide::{START, seen};
 use crate::explain_decide::{POLICY, journaled, policy_in};
 
 fn explain(arguments: &[&str]) -> Output {
@@ -199,6 +202,53 @@ fn the_demo_answers_the_three_questions() {
     let accelerator = text(&["--accelerator", "l40s", "--demo", "--after", "2m"]);
     assert!(accelerator.contains("of 20 l40s are asked for") && accelerator.contains("One more l40s"), "{accelerator}");
     assert!(refused(&["llama-70b", "--demo"], 2).contains("did you mean `"));
+}
+
+/// A budget that binds is named for classes and accelerators as it is for pools.
+#[test]
+fn a_limit_without_room_is_named_for_all_three() {
+    let from = ["--demo", "--after", "10m", "--policy", "policies/budget-and-quotas.yaml"];
+    let of = |subject: &[&str]| json(&[subject, &from[..]].concat());
+    says(&of(&["llama-70b-spot"]), "why_this_many", "spot-spending is used up");
+    for subject in [["--accelerator", "h100-spot"], ["--class", "relaxed"]] {
+        let answer = of(&subject);
+        says(&answer, "why_this_many", "spot-spending leaves no room for one more replica of inference/llama-70b-spot");
+        says(&answer, "why_this_many", " of 12 USD/h are asked for");
+    }
+}
+
+/// Of work that may wait it is told what must be served now, and what is sent because there is room.
+#[test]
+fn both_rates_of_work_that_may_wait_are_explained() {
+    let from = ["--demo", "--after", "10m", "--policy", "policies/batch-and-interactive.yaml"];
+    let answer = json(&[&["--class", "overnight"], &from[..]].concat());
+    says(&answer, "why_this_many", "req/s must be served now to keep the promise; all of it is served in time.");
+    says(&answer, "why_this_many", "req/s go to offline/summaries-l40s, planned at 1 replica");
+    says(&answer, "why_this_many", "more than must be served now");
+}
+
+#[test]
+fn of_a_pool_without_data_no_more_is_said_than_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy_in(folder.path(), POLICY);
+    let observation = seen(START, vec![PoolObservation::default(); 2]);
+    let (decision, _) = decide(&policy, &observation, State::default(), START);
+    let mut journal = Journal::new(folder.path(), JournalLimits::default());
+    journal.append(&State::default(), &observation, &decision).unwrap();
+    let shown = text(&["llama-h100", "--journal", folder.path().to_str().unwrap()]);
+    let many = shown.split("Why this hardware").next().unwrap().to_lowercase();
+    assert_eq!(many.matches("no number is given").count(), 1, "{shown}");
+    assert!(!shown.contains("proven best"), "{shown}");
+}
+
+#[test]
+fn a_search_that_was_ended_early_proves_less() {
+    let folder = folder();
+    let file = folder.path().join("journal.jsonl");
+    let written = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, written.replace(r#""stopped":false"#, r#""stopped":true"#)).unwrap();
+    let shown = text(&["llama-h100", "--journal", file.to_str().unwrap()]);
+    assert!(!shown.contains("is proven best") && shown.contains("The search was ended early"), "{shown}");
 }
 
 /// The same sources as `plan` has: here the pages of simulated servers.

@@ -170,18 +170,20 @@ fn wrong_files_are_refused_with_field_value_and_what_would_be_right() {
     let text = refusal("server-data.json", |f| f["servers"][3]["model"] = json!("gpt"));
     assert!(text.starts_with("server-data.json: servers[3].model: found \"gpt\"; wanted: the name of one"), "{text}");
     let text = read(&[("a.json".into(), "{\"format\": \n".into())]).unwrap_err().to_string();
-    assert!(text.starts_with("a.json: line 2, column 0: found no JSON"), "{text}");
+    assert_eq!(text, "a.json: line 2, column 0: found no JSON (EOF while parsing a value); wanted: valid JSON");
     assert!(read(&[]).is_err());
 }
 
 #[test]
 fn a_plan_to_begin_from_is_read_from_an_answer_too() {
-    let read = |text: &str| read_plan("p.json", text, 3);
+    let read = |text: &str| read_plan("p.json", text, &[9, 2, 5]);
     assert_eq!(read(r#"{"2": 5}"#).unwrap(), [0, 0, 5]);
     assert_eq!(read(r#"{"plan": {"0": 1, "1": 2}, "objective": 3.5}"#).unwrap(), [1, 2, 0]);
     for wrong in [r#"{"3": 1}"#, r#"{"x": 1}"#, r#"{"0": -1}"#, "[1]"] {
         assert!(read(wrong).unwrap_err().to_string().starts_with("p.json: "), "{wrong}");
     }
+    let more = read(r#"{"1": 3}"#).unwrap_err().to_string();
+    assert_eq!(more, "p.json: 1: found 3; wanted: a whole number from 0 to 2, the most of this variant");
 }
 
 #[test]

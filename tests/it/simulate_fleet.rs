@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use poolwright::control::{Decision, ModelDecision, Route, SolveReport};
+use poolwright::policy::Condition;
 use poolwright::simulate::{ClassSnapshot, Completion, Fleet, FleetOptions, RouteShares, Snapshot};
 
 use crate::simulate_policy::{BATCH, FAST, INTERACTIVE, SLOW, conversation, fleet, policy};
@@ -212,6 +213,32 @@ fn pods_are_named_like_those_of_a_deployment() {
         assert_eq!(names.insert(replica.pod, replica.id), None);
     }
     assert_eq!(names.len(), 12);
+}
+
+/// A StatefulSet's pods are numbered from 0, and the highest number goes first; so are the leaders of a
+/// LeaderWorkerSet.
+#[test]
+fn pods_of_the_other_kinds_are_numbered() {
+    for (kind, pattern) in [("StatefulSet", "llama-l40s-[0-9]+"), ("LeaderWorkerSet", "llama-l40s-[0-9]+(-[0-9]+)?")] {
+        let mut policy = policy();
+        policy.pools[SLOW].target.kind = kind.into();
+        policy.pools[SLOW].selector.conditions =
+            BTreeMap::from([("pod".to_owned(), Condition::matches(pattern).unwrap())]);
+        let mut fleet = Fleet::new(&policy, Vec::new(), FleetOptions::default());
+        let mut pods = |wanted: u32| {
+            fleet.set_replicas(SLOW, wanted);
+            let labels = |pod: &str| {
+                BTreeMap::from([("namespace".to_owned(), "inference".to_owned()), ("pod".to_owned(), pod.to_owned())])
+            };
+            let own = fleet.replicas().into_iter().filter(|r| r.pool == SLOW).map(|r| r.pod);
+            let own: Vec<String> = own.collect();
+            assert!(own.iter().all(|pod| policy.pools[SLOW].selector.selects(&labels(pod))), "{own:?}");
+            own
+        };
+        assert_eq!(pods(3), ["llama-l40s-0", "llama-l40s-1", "llama-l40s-2"]);
+        assert_eq!(pods(1), ["llama-l40s-0"]);
+        assert_eq!(pods(2), ["llama-l40s-0", "llama-l40s-1"]);
+    }
 }
 
 /// Requests in each pool after some minutes under the given shares of both classes.

@@ -117,7 +117,8 @@ fn plain(scene: &Scene) -> String {
             let number = |n: Option<u32>| n.map_or_else(|| "?".into(), |n| n.to_string());
             let _ = write!(text, "  {} {}→{}", pool.pool, number(pool.ready), number(pool.desired));
         }
-        let rate: f64 = decision.models.iter().filter_map(|m| m.offered_rate).sum();
+        // An empty sum of floats is -0.
+        let rate = decision.models.iter().filter_map(|m| m.offered_rate).sum::<f64>() + 0.0;
         let _ = write!(text, "  {rate:.1} req/s  {:.2} {}/h", scene.fleet.cost_per_hour, decision.currency);
         let _ = write!(text, " (static {:.2})", scene.fixed_cost_per_hour);
     }

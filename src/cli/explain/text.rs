@@ -112,7 +112,8 @@ impl<'d> Facts<'d> {
         };
         let mut said = vec![match pool.desired {
             Some(n) => format!("{}{running}: {}.", replicas(n), pool.reason),
-            None => format!("No number is given{running}: {}.", pool.reason),
+            // The reason says that none is given.
+            None => sentence(&format!("{}{running}", pool.reason)),
         }];
         if pool.planned.is_some_and(|planned| Some(planned) != pool.desired) {
             let planned = pool.planned.unwrap_or(0);
@@ -125,13 +126,14 @@ impl<'d> Facts<'d> {
         }
         if let Some(next) = &pool.runner_up {
             // Of a pool that changes it is the best plan in which it does not, and another may come nearer.
-            let label = if next.sentence.starts_with("kept") { "Without the change" } else { "Next best" };
+            let label = if next.choice == OtherChoice::Keep { "Without the change" } else { "Next best" };
             said.push(format!("{label}: {}.", next.sentence));
         }
         let runner_up = pool.runner_up.as_ref().map(|r| r.sentence.as_str());
         let near = pool.alternatives.iter().filter(|a| a.choice != OtherChoice::Without);
         said.extend(near.filter(|a| Some(a.sentence.as_str()) != runner_up).map(|a| sentence(&a.sentence)));
-        if pool.mode != Mode::Off {
+        // Of a pool of which nothing is known the plan says nothing.
+        if pool.planned.is_some() {
             said.push(self.certainty());
         }
         said
@@ -141,7 +143,9 @@ impl<'d> Facts<'d> {
     fn certainty(&self) -> String {
         let solve = &self.decision.solve;
         match solve.gap {
-            gap if gap <= 1e-6 => "The plan is proven best.".to_owned(),
+            gap if gap <= 1e-6 && !solve.stopped => "The plan is proven best.".to_owned(),
+            // The bound speaks of the cost of plans that serve as much, not of what else could be served.
+            gap if gap <= 1e-6 => "The search was ended early; no plan that serves as much costs less.".to_owned(),
             gap => format!(
                 "The plan is not proven best: no plan that serves as much costs less than {} (gap {:.1} %).",
                 self.money(solve.bound),
@@ -176,6 +180,8 @@ impl<'d> Facts<'d> {
         hardware.extend(
             used.iter().filter_map(|(p, _)| p.level.as_ref().map(|level| format!("{} is run {}.", id(p), level.why))),
         );
+        let mut many = self.class_numbers(class, &used);
+        many.extend(self.full_limits(&pools));
         let mut unknown = base.unknown.clone();
         if matches!(class.promise, Promise::Deadline { .. }) && self.decision.analysis.is_some() {
             unknown.push("what a longer deadline would bring: only latency targets are relaxed".to_owned());
@@ -184,7 +190,7 @@ impl<'d> Facts<'d> {
             unknown,
             kind: "class",
             name: class.class.clone(),
-            why_this_many: self.class_numbers(class, &used),
+            why_this_many: many,
             why_this_hardware: hardware,
             accelerators: self.values(|v| pools.iter().any(|p| v.accelerators.contains(&p.accelerator))),
             relaxations: self.relaxations().filter(|r| r.class == class.class).collect(),
@@ -204,14 +210,20 @@ impl<'d> Facts<'d> {
             Promise::Deadline { seconds } => format!("an answer within {}", words(seconds)),
         };
         let mut said = vec![format!("It is promised {promise}, with priority {}.", class.priority)];
+        // Work that may wait is sent wherever there is room, more of it than the plan had to find room for.
+        let sent: f64 = used.iter().map(|(_, rate)| rate).sum();
+        let fills = sent > class.demand_rate * (1.0 + 1e-6);
+        let planned = match fills {
+            true => format!("{:.2} req/s must be served now to keep the promise", class.demand_rate),
+            false => format!("{:.2} req/s are planned for", class.demand_rate),
+        };
         let is_short = class.shortfall_rate > 1e-6 * class.demand_rate.max(1e-3);
         said.push(match (class.demand_rate > 0.0, is_short) {
             (false, _) => "No load is planned for.".to_owned(),
-            (_, false) => format!("{:.2} req/s are planned for; all of it is served in time.", class.demand_rate),
-            (_, true) => format!(
-                "{:.2} req/s are planned for; {:.2} req/s of it miss the target, because there is no room.",
-                class.demand_rate, class.shortfall_rate
-            ),
+            (_, false) => format!("{planned}; all of it is served in time."),
+            (_, true) => {
+                format!("{planned}; {:.2} req/s of it miss the target, because there is no room.", class.shortfall_rate)
+            }
         });
         if !class.infeasible.is_empty() {
             said.push(format!("No pool can meet the targets of {}; it is served late.", class.infeasible.join(", ")));
@@ -219,7 +231,11 @@ impl<'d> Facts<'d> {
         for (pool, rate) in used {
             let n = pool.planned.or(pool.desired).unwrap_or(0);
             let shared = if pool.planned_rate > rate * (1.0 + 1e-6) { ", shared with other classes" } else { "" };
-            said.push(format!("{rate:.2} req/s go to {}, planned at {}{shared}.", id(pool), replicas(n)));
+            let up_to = if fills { "Up to " } else { "" };
+            said.push(format!("{up_to}{rate:.2} req/s go to {}, planned at {}{shared}.", id(pool), replicas(n)));
+        }
+        if fills {
+            said.push("That is more than must be served now: what waits fills the room that is left there.".to_owned());
         }
         if let Some(predicted) = class.predicted {
             let latency = |name: &str, s: Option<f64>| s.map(|s| format!("{name} {}", short(s)));
@@ -244,10 +260,11 @@ impl<'d> Facts<'d> {
             used.planned, used.stock, used.in_use
         )];
         many.extend(pools.iter().map(|pool| {
-            let number = pool.desired.map_or_else(|| "no number".to_owned(), replicas);
+            let number = pool.desired.map(|n| format!(", takes {}", replicas(n))).unwrap_or_default();
             let each = pool.accelerators_per_replica;
-            format!("{}, {each} {name} each, takes {number}: {}.", id(pool), pool.reason)
+            format!("{}, {each} {name} each{number}: {}.", id(pool), pool.reason)
         }));
+        many.extend(self.full_limits(&pools));
         if pools.is_empty() {
             many.push("No pool uses it.".to_owned());
         }
@@ -269,6 +286,37 @@ impl<'d> Facts<'d> {
             accelerator: Some(used),
             ..base
         }
+    }
+
+    /// What leaves these pools no room for one more replica, and how much of it is taken.
+    fn full_limits(&self, pools: &[&PoolDecision]) -> Vec<String> {
+        let mut names: Vec<&str> = vec![];
+        for name in pools.iter().flat_map(|p| &p.full_limits) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        let say = |name: &str| {
+            let full = pools.iter().filter(|p| p.full_limits.iter().any(|l| l == name));
+            let full: Vec<String> = full.map(|p| id(p)).collect();
+            let taken = self.taken(name).map(|taken| format!(": {taken} are asked for")).unwrap_or_default();
+            format!("{name} leaves no room for one more replica of {}{taken}.", full.join(" or "))
+        };
+        names.into_iter().map(say).collect()
+    }
+
+    /// `9.1 of 12 USD/h`, `14 of 16 h100`.
+    fn taken(&self, limit: &str) -> Option<String> {
+        let currency = &self.decision.currency;
+        if let Some(used) = self.decision.limits.iter().find(|l| l.limit == limit) {
+            let amount = |amount: f64| used.scope.amount(amount, "accelerators", currency);
+            let planned = amount(used.planned);
+            // The unit once.
+            let number = planned.split(' ').next().unwrap_or(&planned);
+            return Some(format!("{number} of {}", amount(used.most)));
+        }
+        let stock = self.decision.accelerators.iter().find(|a| a.accelerator == limit)?;
+        Some(format!("{} of {} {limit}", stock.planned, stock.stock))
     }
 
     fn values(&self, fits: impl Fn(&AcceleratorValue) -> bool) -> Vec<&'d AcceleratorValue> {

@@ -12,6 +12,21 @@ pub struct Refusal {
     pub wanted: String,
 }
 
+impl Refusal {
+    /// What the parser says of a text that is no JSON; it names the place in its own words too.
+    pub(super) fn no_json(file: &str, error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let why = error.to_string();
+        let why = why.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&why);
+        Self {
+            file: file.into(),
+            field: format!("line {line}, column {column}"),
+            found: format!("no JSON ({why})"),
+            wanted: "valid JSON".into(),
+        }
+    }
+}
+
 /// Replicas and units beyond which a number is a mistake.
 const MOST_COUNT: u32 = 1_000_000;
 /// Prices, rates and penalties beyond which a number is a mistake.
@@ -97,6 +112,12 @@ impl<'a> Place<'a> {
     pub(super) fn count(&self) -> Result<u32, Refusal> {
         let number = self.value.and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
         number.filter(|n| *n <= MOST_COUNT).ok_or_else(|| self.refuse("a whole number from 0 to 1000000"))
+    }
+
+    /// A count of at most `most`; `what` says what that is.
+    pub(super) fn count_to(&self, most: u32, what: &str) -> Result<u32, Refusal> {
+        let wanted = format!("a whole number from 0 to {most}, {what}");
+        self.count().ok().filter(|n| *n <= most).ok_or_else(|| self.refuse(&wanted))
     }
 
     /// The place of something in a list of `count` things called `what`.

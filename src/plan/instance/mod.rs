@@ -36,6 +36,12 @@ impl Instance {
         of_problem.iter().zip(&self.bundle).map(|(n, bundle)| n * bundle).collect()
     }
 
+    /// The most replicas of each variant, as the file counts them.
+    pub fn most(&self) -> Vec<u32> {
+        let most: Vec<u32> = self.problem.pools.iter().map(|p| p.max).collect();
+        self.replicas(&most)
+    }
+
     /// Replicas of the problem from those of the file; halves of an allocation are none.
     pub fn start(&self, of_file: &[u32]) -> Vec<u32> {
         of_file.iter().zip(&self.bundle).map(|(n, bundle)| n / bundle).collect()
@@ -54,12 +60,7 @@ impl Instance {
 pub fn read(files: &[(String, String)]) -> Result<Instance, Refusal> {
     let mut values = vec![];
     for (name, text) in files {
-        let value: Value = serde_json::from_str(text).map_err(|error| Refusal {
-            file: name.clone(),
-            field: format!("line {}, column {}", error.line(), error.column()),
-            found: "no JSON".into(),
-            wanted: error.to_string(),
-        })?;
+        let value: Value = serde_json::from_str(text).map_err(|error| Refusal::no_json(name, &error))?;
         values.push((name.as_str(), value));
     }
     if let [(file, value)] = &values[..]
@@ -76,24 +77,20 @@ pub fn read(files: &[(String, String)]) -> Result<Instance, Refusal> {
 }
 
 /// Read a plan: `{"variant index": replicas}` or an object that holds such a `plan`; pools that are not named run
-/// nothing.
+/// nothing. `most`: replicas that each variant may have (see [`Instance::most`]).
 ///
 /// # Errors
 /// As for [`read`].
-pub fn read_plan(file: &str, text: &str, pools: usize) -> Result<Vec<u32>, Refusal> {
-    let value: Value = serde_json::from_str(text).map_err(|error| Refusal {
-        file: file.into(),
-        field: format!("line {}, column {}", error.line(), error.column()),
-        found: "no JSON".into(),
-        wanted: error.to_string(),
-    })?;
+pub fn read_plan(file: &str, text: &str, most: &[u32]) -> Result<Vec<u32>, Refusal> {
+    let value: Value = serde_json::from_str(text).map_err(|error| Refusal::no_json(file, &error))?;
     let root = field::Place::root(file, &value);
     let plan = root.get("plan").unwrap_or(root);
-    let mut replicas = vec![0; pools];
+    let mut replicas = vec![0; most.len()];
     for (key, place) in plan.entries()? {
-        let index = key.parse::<usize>().ok().filter(|i| *i < pools);
-        let index = index.ok_or_else(|| place.refuse(&format!("an index of a variant, 0 to {}, as key", pools - 1)))?;
-        replicas[index] = place.count()?;
+        let index = key.parse::<usize>().ok().filter(|i| *i < most.len());
+        let last = most.len().saturating_sub(1);
+        let index = index.ok_or_else(|| place.refuse(&format!("an index of a variant, 0 to {last}, as key")))?;
+        replicas[index] = place.count_to(most[index], "the most of this variant")?;
     }
     Ok(replicas)
 }
