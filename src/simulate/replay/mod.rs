@@ -6,11 +6,13 @@
 //! fleet; no socket, no clock: a run depends on policy, traces, options and seed alone.
 
 mod books;
+mod comparison;
 mod opponents;
 mod outcome;
 mod run;
 mod view;
 
+pub use comparison::{Comparison, Contest, PromiseWords};
 pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
 pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, run};
