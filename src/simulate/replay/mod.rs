@@ -10,9 +10,11 @@ mod comparison;
 mod opponents;
 mod outcome;
 mod run;
+mod sweep;
 mod view;
 
 pub use comparison::{Comparison, Contest, PromiseWords};
 pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
 pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, run};
+pub use sweep::{Stretch, Tries, singles};
