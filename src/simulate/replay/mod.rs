@@ -7,6 +7,8 @@
 
 mod opponents;
 mod outcome;
+mod recording;
 
 pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
+pub use recording::{Client, ClientTrace, ClientWindow, RateStep, RateTrace, Recording, RequestTrace, WINDOW_SECONDS};
