@@ -5,10 +5,18 @@
 //! scale targets. It may know `policy`, `observe`'s judgement of readings, `control`'s decision and the simulated
 //! fleet; no socket, no clock: a run depends on policy, traces, options and seed alone.
 
+mod arrivals;
+mod lengths;
 mod opponents;
 mod outcome;
+mod play;
 mod recording;
+mod truth;
 
+pub use arrivals::{Arrivals, merge};
+pub use lengths::{LengthQuantiles, Lengths};
 pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
+pub use play::{Play, PlayError};
 pub use recording::{Client, ClientTrace, ClientWindow, RateStep, RateTrace, Recording, RequestTrace, WINDOW_SECONDS};
+pub use truth::truth;

@@ -47,6 +47,11 @@ impl RateTrace {
         &self.steps
     }
 
+    /// Where the last step ends, seconds on the clock of the recording.
+    pub fn end_seconds(&self) -> f64 {
+        self.end_seconds
+    }
+
     pub(super) fn requests(&self) -> f64 {
         let ends = self.steps.iter().skip(1).map(|s| s.at_seconds).chain([self.end_seconds]);
         self.steps.iter().zip(ends).map(|(step, end)| step.rate * (end - step.at_seconds)).sum()
