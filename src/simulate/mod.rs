@@ -12,6 +12,7 @@ mod exposition;
 mod fleet;
 mod hpa;
 mod http;
+mod lengths;
 mod live;
 mod meters;
 mod pool;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::lengths::LengthCounts;
 use super::trace::{Trace, TraceError};
 use super::workload::{Replay, Workload, WorkloadError};
 use crate::control::{GivenDemand, Sizing, State, size};
 use crate::demand::ShapeMemory;
-use crate::observe::{Histogram, RatePoint};
+use crate::observe::RatePoint;
 use crate::policy::units::Duration;
 use crate::policy::{Model, Policy, Promise};
 
@@ -31,8 +32,6 @@ const SCALES: [f64; 12] = [16.0, 12.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 
 const FIT_SECONDS: f64 = 2400.0;
 /// Share of the whole stock's price that the peak of a policy without scales may cost.
 const STOCK_SHARE: f64 = 0.6;
-/// Upper bounds of the histograms from which shapes are read; those of the model servers.
-const LENGTHS: [f64; 16] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
 
 /// The traffic of a run.
 #[derive(Debug)]
@@ -212,8 +211,8 @@ impl Scenario {
                 let minute = ((request.arrival_seconds / 60.0) as usize).min(minutes - 1);
                 let class = model.classes.iter().position(|(c, _)| *c == request.class).unwrap_or(0);
                 demand.counts[class][minute] += 1.0;
-                demand.lengths[minute].0.add(f64::from(request.input_tokens));
-                demand.lengths[minute].1.add(f64::from(request.output_tokens));
+                demand.lengths[minute].0.add(f64::from(request.input_tokens), 1.0);
+                demand.lengths[minute].1.add(f64::from(request.output_tokens), 1.0);
             }
             demands.push(demand);
         }
@@ -226,7 +225,7 @@ struct TrueDemand {
     /// Requests by class of the model and minute.
     counts: Vec<Vec<f64>>,
     /// Prompt and output lengths by minute.
-    lengths: Vec<(Lengths, Lengths)>,
+    lengths: Vec<(LengthCounts, LengthCounts)>,
 }
 
 fn wrong(model: String, annotation: &'static str, value: &str, expected: &'static str) -> ScenarioError {
@@ -272,32 +271,4 @@ fn class_rates(policy: &Policy, model: usize, counts: &[Vec<f64>], minute: usize
             (class, window.iter().sum::<f64>() / (60.0 * window.len() as f64))
         })
         .collect()
-}
-
-/// Counts of lengths.
-#[derive(Clone, Default)]
-struct Lengths {
-    counts: [f64; LENGTHS.len() + 1],
-    sum: f64,
-}
-
-impl Lengths {
-    fn add(&mut self, tokens: f64) {
-        self.counts[LENGTHS.partition_point(|&bound| bound < tokens)] += 1.0;
-        self.sum += tokens;
-    }
-
-    fn histogram(&self) -> Histogram {
-        let mut count = 0.0;
-        let cumulative = self
-            .counts
-            .iter()
-            .map(|c| {
-                count += c;
-                count
-            })
-            .collect();
-        let upper = LENGTHS.iter().copied().chain([f64::MAX]).collect();
-        Histogram { upper, cumulative, sum: self.sum, count }
-    }
 }

@@ -1,6 +1,7 @@
 //! Request traces: when requests came and how long prompts and answers were. Files of three columns,
 //! plain or gzip, and the two embedded hours. A wrong trace is refused with file and line.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 const COLUMNS: [&str; 3] = ["t_s", "input_tokens", "output_tokens"];
 
 /// Longest prompt or answer believed, tokens.
-const MAX_TOKENS: u32 = 10_000_000;
+pub(in crate::simulate) const MAX_TOKENS: u32 = 10_000_000;
 
 /// First bytes of a gzip stream.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -48,6 +49,12 @@ pub enum TraceError {
     Row { file: String, line: u64, what: String },
     #[error("{file}: holds no requests")]
     Empty { file: String },
+    #[error("{file}:{line}: the gzip data is cut or damaged here ({source}), expected a whole file")]
+    Gzip { file: String, line: usize, source: std::io::Error },
+    #[error("{file}:1: columns are `{found}`, expected one of {expected}")]
+    Layout { file: String, found: String, expected: &'static str },
+    #[error("{file}: holds too few rows below its header, expected at least {least}")]
+    TooFewRows { file: String, least: usize },
 }
 
 impl Trace {
@@ -56,9 +63,13 @@ impl Trace {
     /// # Errors
     /// The file cannot be read or is no trace; see [`TraceError`].
     pub fn read(path: &Path) -> Result<Self, TraceError> {
-        let file = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|source| TraceError::Read { file: file.clone(), source })?;
+        let (file, bytes) = read_bytes(path)?;
         Self::parse(&file, &bytes)
+    }
+
+    /// A trace of rows that are already known to ascend and not to be empty.
+    pub(in crate::simulate) fn of_rows(name: &str, rows: Vec<TraceRow>) -> Self {
+        Self { name: name.to_owned(), rows }
     }
 
     /// Parse the bytes of a trace file; `name` stands for the file in messages.
@@ -66,13 +77,7 @@ impl Trace {
     /// # Errors
     /// Wrong columns, a value that is no number, negative, not finite or out of order, or no request.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, TraceError> {
-        if bytes.starts_with(&GZIP_MAGIC) {
-            let mut text = Vec::new();
-            let read = MultiGzDecoder::new(bytes).read_to_end(&mut text);
-            read.map_err(|source| TraceError::Read { file: name.to_owned(), source })?;
-            return parse_csv(name, &text);
-        }
-        parse_csv(name, bytes)
+        parse_csv(name, &unpacked(name, bytes)?)
     }
 
     /// The embedded hour of a conversation service (Azure, November 2023; CC-BY-4.0).
@@ -112,6 +117,28 @@ impl Trace {
         let n = self.rows.len().max(1) as f64;
         let sum = |of: fn(&TraceRow) -> u32| self.rows.iter().map(|r| f64::from(of(r))).sum::<f64>() / n;
         (sum(|r| r.input_tokens), sum(|r| r.output_tokens))
+    }
+}
+
+/// The bytes of a file and its name for messages.
+pub(in crate::simulate) fn read_bytes(path: &Path) -> Result<(String, Vec<u8>), TraceError> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| TraceError::Read { file: file.clone(), source })?;
+    Ok((file, bytes))
+}
+
+/// The text of a file that may be gzip, told by its first bytes.
+pub(in crate::simulate) fn unpacked<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, TraceError> {
+    if !bytes.starts_with(&GZIP_MAGIC) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut text = Vec::new();
+    match MultiGzDecoder::new(bytes).read_to_end(&mut text) {
+        Ok(_) => Ok(Cow::Owned(text)),
+        Err(source) => {
+            let line = 1 + text.iter().filter(|&&byte| byte == b'\n').count();
+            Err(TraceError::Gzip { file: name.to_owned(), line, source })
+        }
     }
 }
 
@@ -205,7 +232,7 @@ mod tests {
     fn other_columns_are_refused() {
         let error = Trace::parse("bad.csv", b"time,input,output\n1,2,3\n").unwrap_err().to_string();
         assert_eq!(error, "bad.csv:1: columns are `time,input,output`, expected `t_s,input_tokens,output_tokens`");
-        assert!(matches!(Trace::parse("cut.gz", &CONVERSATION[..1000]), Err(TraceError::Read { .. })));
+        assert!(matches!(Trace::parse("cut.gz", &CONVERSATION[..1000]), Err(TraceError::Gzip { .. })));
         assert!(matches!(Trace::read(Path::new("no/such.csv")), Err(TraceError::Read { .. })));
     }
 }

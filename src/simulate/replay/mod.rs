@@ -5,16 +5,26 @@
 //! scale targets. It may know `policy`, `observe`'s judgement of readings, `control`'s decision and the simulated
 //! fleet; no socket, no clock: a run depends on policy, traces, options and seed alone.
 
+mod arrivals;
 mod books;
 mod comparison;
+mod lengths;
 mod opponents;
 mod outcome;
+mod play;
+mod recording;
 mod run;
 mod sweep;
+mod truth;
 mod view;
 
+pub use arrivals::{Arrivals, merge};
 pub use comparison::{Comparison, Contest, PromiseWords};
+pub use lengths::{LengthQuantiles, Lengths};
 pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
+pub use play::{Play, PlayError};
+pub use recording::{Client, ClientTrace, ClientWindow, RateStep, RateTrace, Recording, RequestTrace, WINDOW_SECONDS};
 pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, run};
 pub use sweep::{Stretch, Tries, singles};
+pub use truth::truth;
