@@ -15,6 +15,7 @@ mod manifests;
 mod plan;
 mod policy;
 mod serve;
+mod simulate;
 mod solve;
 mod source;
 mod table;
@@ -88,6 +89,8 @@ enum Verb {
     Capacity(Box<capacity::CapacityArgs>),
     /// Solve a planning problem from a file and say how good the plan is: plan, objective, bound, gap, seconds.
     Solve(solve::SolveArgs),
+    /// Replay recorded traffic with our planner and with others: what it costs, who is late, and why.
+    Simulate(Box<simulate::SimulateArgs>),
     /// Check policies, print their JSON Schema.
     Policy(policy::PolicyArgs),
     /// How far the performance model is from measured points; fits its constants.
@@ -147,6 +150,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Fit(args) => fit::run(&args),
         Verb::Capacity(args) => capacity::run(&args),
         Verb::Solve(args) => solve::run(&args),
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Accuracy(args) => accuracy::run(&args),
         Verb::Completions { shell } => {

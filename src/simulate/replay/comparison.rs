@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::outcome::Outcome;
+use crate::policy::{Promise, SloClass};
 
 /// Everything that was run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +29,29 @@ pub struct PromiseWords {
     pub ttft_seconds: Option<f64>,
     pub itl_seconds: Option<f64>,
     pub deadline_seconds: Option<f64>,
+}
+
+impl PromiseWords {
+    pub fn of(class: &SloClass) -> Self {
+        let finite = |seconds: f64| seconds.is_finite().then_some(seconds);
+        let name = class.name.clone();
+        match class.promise {
+            Promise::Latency { quantile, ttft_seconds, itl_seconds } => Self {
+                class: name,
+                quantile,
+                ttft_seconds: finite(ttft_seconds),
+                itl_seconds: finite(itl_seconds),
+                deadline_seconds: None,
+            },
+            Promise::Deadline { seconds } => Self {
+                class: name,
+                quantile: 1.0,
+                ttft_seconds: None,
+                itl_seconds: None,
+                deadline_seconds: Some(seconds),
+            },
+        }
+    }
 }
 
 /// One other rule with all points that were tried.

@@ -15,6 +15,7 @@ mod play;
 mod recording;
 mod run;
 mod sweep;
+mod traffic;
 mod truth;
 mod view;
 
@@ -27,4 +28,5 @@ pub use play::{Play, PlayError};
 pub use recording::{Client, ClientTrace, ClientWindow, RateStep, RateTrace, Recording, RequestTrace, WINDOW_SECONDS};
 pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, run};
 pub use sweep::{Stretch, Tries, singles};
+pub use traffic::Traffic;
 pub use truth::truth;
