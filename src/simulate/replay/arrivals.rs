@@ -37,7 +37,7 @@ pub struct Arrivals {
 
 #[derive(Debug)]
 enum Times {
-    List(List),
+    List(Box<List>),
     Rhythms(InOrder<Rhythm>),
 }
 
@@ -57,7 +57,7 @@ impl Arrivals {
     pub fn new(play: &Play, policy: &Policy, seed: u64) -> Result<Self, PlayError> {
         let lengths = play.check(policy)?;
         let times = match &*play.recording {
-            Recording::Requests(list) => Times::List(List::new(play, list, seed)),
+            Recording::Requests(list) => Times::List(Box::new(List::new(play, list, seed))),
             Recording::Rates(_) | Recording::Clients(_) => {
                 let rhythm = |(number, steps)| Rhythm::new(steps, play.stream(seed, "gaps", number as u64));
                 Times::Rhythms(InOrder::new(staircases(play, seed).into_iter().enumerate().map(rhythm).collect()))
