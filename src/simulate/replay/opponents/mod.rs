@@ -24,6 +24,7 @@ macro_rules! opponents {
 }
 
 opponents!(
+    ours,
     static_peak,
     static_p95,
     hpa_kv,
@@ -36,6 +37,8 @@ opponents!(
     inferno,
     melange,
     forecast_only,
+    oracle,
+    oracle_instant,
 );
 
 mod capability;
