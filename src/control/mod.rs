@@ -17,7 +17,9 @@ mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use daemon::{Daemon, DaemonParts, PolicyReload};
-pub use decide::{Detail, GivenDemand, LiveMemory, Search, Sizing, decide, decide_within, problem_of, size};
+pub use decide::{
+    Detail, GivenDemand, LiveMemory, Search, Sizing, decide, decide_within, problem_for, problem_of, size,
+};
 pub use decision::{
     AcceleratorUse, Binding, ClassDecision, Decision, Latency, LimitUse, LiveCorrection, ModelDecision, PoolDecision,
     Route, SolveReport,

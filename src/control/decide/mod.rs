@@ -18,7 +18,7 @@ mod wording;
 
 pub use calibrate::LiveMemory;
 pub(in crate::control) use calibrate::readable;
-pub use size::{GivenDemand, Sizing, size};
+pub use size::{GivenDemand, Sizing, problem_for, size};
 
 use super::{Analysis, Decision, SolveReport, State};
 use crate::observe::Observation;

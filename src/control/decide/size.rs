@@ -2,10 +2,10 @@
 
 use super::floors::{self, Ahead};
 use super::learn::{Known, ModelKnown, PoolKnown};
-use super::problem::{self, Scope};
+use super::problem::{Scope, build};
 use crate::control::State;
 use crate::demand::Bucket;
-use crate::plan::{Effort, solve};
+use crate::plan::{Effort, Problem, solve};
 use crate::policy::Policy;
 
 /// Demand of one model.
@@ -29,6 +29,17 @@ pub struct Sizing {
 /// Size the whole fleet for `demands` (one per model of the policy) as if nothing ran yet and starting
 /// cost nothing.
 pub fn size(policy: &Policy, demands: &[GivenDemand], state: &mut State) -> Sizing {
+    let problem = problem_for(policy, demands, state);
+    let solution = solve(&problem, &Effort::default());
+    Sizing {
+        cost_per_hour: problem.cost_per_hour(&solution.plan.replicas),
+        shortfall_rate: solution.plan.shortfall.iter().sum(),
+        replicas: solution.plan.replicas,
+    }
+}
+
+/// The problem that [`size`] solves, for other solvers.
+pub fn problem_for(policy: &Policy, demands: &[GivenDemand], state: &mut State) -> Problem {
     let known = Known {
         pools: (0..policy.pools.len())
             .map(|p| PoolKnown { floor: floors::of_pool(policy, p, Ahead::ALWAYS), ..PoolKnown::empty() })
@@ -41,14 +52,9 @@ pub fn size(policy: &Policy, demands: &[GivenDemand], state: &mut State) -> Sizi
             .collect(),
         findings: vec![],
     };
-    let mut built = problem::build(policy, &known, state, Scope::All);
-    for pool in &mut built.problem.pools {
+    let mut problem = build(policy, &known, state, Scope::All).problem;
+    for pool in &mut problem.pools {
         pool.start_cost_per_hour = 0.0;
     }
-    let solution = solve(&built.problem, &Effort::default());
-    Sizing {
-        cost_per_hour: built.problem.cost_per_hour(&solution.plan.replicas),
-        shortfall_rate: solution.plan.shortfall.iter().sum(),
-        replicas: solution.plan.replicas,
-    }
+    problem
 }

@@ -42,8 +42,9 @@ pub struct Given {
 /// Share of both costs that a change of accelerator is punished with.
 const TRANSITION: f64 = 0.1;
 
-/// Transition penalty from what runs now to `replicas` at `cost` per hour.
-fn value(current: Option<&Current>, accelerator: usize, replicas: u32, cost: f64) -> f64 {
+/// Value of a choice, the least being the best: what `replicas` at `cost` per hour are worth from what runs now, with
+/// the penalty for a change of accelerator.
+pub fn transition_value(current: Option<&Current>, accelerator: usize, replicas: u32, cost: f64) -> f64 {
     match current {
         None => (1.0 + TRANSITION) * cost,
         Some(now) if now.accelerator != accelerator => TRANSITION * (now.cost + cost) + (cost - now.cost),
@@ -66,7 +67,7 @@ pub fn of_servers(servers: &Servers) -> Peer {
                 Choice {
                     pool: pool - 1,
                     replicas: candidate.replicas,
-                    value: value(server.current.as_ref(), candidate.accelerator, candidate.replicas, cost),
+                    value: transition_value(server.current.as_ref(), candidate.accelerator, candidate.replicas, cost),
                     units: vec![(kind, f64::from(units))],
                 }
             };

@@ -6,7 +6,7 @@
 mod greedy;
 mod melange;
 
-pub use greedy::{Choice, Claim, Given, greedy, of_servers, one_per_class};
+pub use greedy::{Choice, Claim, Given, greedy, of_servers, one_per_class, transition_value};
 pub use melange::melange;
 
 /// What a rule would run.

@@ -1,7 +1,8 @@
 //! Scaling rules that a replay compares, each in a file of its own.
 //!
 //! A rule owns its memory and nothing else: every 15 seconds it is shown what is seen of the fleet, and it answers
-//! with the replicas of every scale target. A new one is a file here with a [`Kind`], named once in the list below.
+//! with the replicas of every scale target. A new one is a file here with a [`Kind`], named once in the list below;
+//! the files beside the list are what several rules have in common.
 
 use std::fmt::Debug;
 
@@ -22,7 +23,30 @@ macro_rules! opponents {
     };
 }
 
-opponents!(static_peak);
+opponents!(
+    ours,
+    static_peak,
+    static_p95,
+    hpa_kv,
+    hpa_running,
+    hpa_queue,
+    keda_rate,
+    kpa,
+    wva_v1,
+    wva_v2,
+    inferno,
+    melange,
+    forecast_only,
+    oracle,
+    oracle_instant,
+);
+
+mod capability;
+mod law;
+#[cfg(test)]
+mod testing;
+mod view;
+mod water_fill;
 
 /// The rule with this name on the command line.
 pub fn kind_named(name: &str) -> Option<&'static dyn Kind> {
@@ -144,4 +168,44 @@ pub struct Order {
     pub replicas: Vec<u32>,
     /// Where the gateway is to send each class; `None` leaves it as it is.
     pub routes: Option<RouteShares>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Room, Scene};
+    use super::*;
+
+    #[test]
+    fn every_kind_is_told_apart_and_has_targets_to_sweep() {
+        for kind in kinds() {
+            assert_eq!(kind_named(kind.name()).map(Kind::about), Some(kind.about()), "{}", kind.name());
+            let targets = kind.targets();
+            assert_eq!(targets.is_empty(), kind.target().is_empty(), "{}", kind.name());
+            let sorted = |less: fn(&f64, &f64) -> bool| targets.windows(2).all(|pair| less(&pair[0], &pair[1]));
+            assert!(targets.is_empty() || targets.len() >= 8, "{}", kind.name());
+            assert!(sorted(|a, b| a < b) || sorted(|a, b| a > b), "{}", kind.name());
+        }
+    }
+
+    /// Whatever is seen, every rule says something for every pool and nothing beyond the limits.
+    #[test]
+    fn every_kind_answers_for_every_pool() {
+        let room = Room::split(0.5).with_minutes(&[1.0, 2.0]);
+        let scenes = [
+            Scene::new(&[0, 0]),
+            Scene::new(&[1, 1]).rate(0, 3.0).gauges(0, 4.0, 0.0, 0.3),
+            Scene::new(&[2, 1]).rate(0, 300.0).gauges(0, 256.0, 900.0, 1.0).starting(1, 3),
+        ];
+        for kind in kinds() {
+            let targets = kind.targets();
+            let mut rule = kind.start(room.setting(targets.get(targets.len() / 2).copied().unwrap_or(0.0)));
+            for (i, scene) in scenes.iter().cycle().take(12).enumerate() {
+                let seen = Seen { now_seconds: testing::START + 15.0 * i as f64, ..scene.seen() };
+                let order = rule.sync(&seen);
+                assert_eq!(order.replicas.len(), 2, "{}", kind.name());
+                let max = room.policy.pools.iter().map(|pool| pool.max);
+                assert!(order.replicas.iter().zip(max).all(|(n, max)| *n <= max), "{}: {order:?}", kind.name());
+            }
+        }
+    }
 }
