@@ -24,8 +24,8 @@ const OURS: &str = "poolwright";
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
     /// The policy: models, pools, prices, promises.
-    #[arg(long, value_name = "FILE|DIR")]
-    policy: PathBuf,
+    #[arg(long, value_name = "FILE|DIR", required_unless_present = "list")]
+    policy: Option<PathBuf>,
     #[command(flatten)]
     traffic: TrafficArgs,
     /// Other rules to compare with, or `all`, or `none`. [default: static-peak,hpa-running,keda-rate,oracle]
@@ -61,6 +61,9 @@ pub struct SimulateArgs {
     /// Give the others these targets instead of all of their list.
     #[arg(long, value_name = "X,...", value_delimiter = ',')]
     targets: Vec<f64>,
+    /// Show every try of the others, not only the cheapest that serves as well as ours.
+    #[arg(long)]
+    points: bool,
     /// Runs at once. [default: the processors there are]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -79,11 +82,11 @@ enum Output {
 type Wrong = String;
 
 pub fn run(args: &SimulateArgs) -> Result<Exit> {
-    if args.list {
+    let Some(policy) = args.policy.as_ref().filter(|_| !args.list) else {
         std::io::stdout().write_all(print::rules().as_bytes())?;
         return Ok(Exit::Done);
-    }
-    let policy = match load_policy(&args.policy) {
+    };
+    let policy = match load_policy(policy) {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
@@ -116,7 +119,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
         ours,
     };
     let text = match args.output {
-        Output::Table => print::table(&comparison),
+        Output::Table => print::table(&comparison, args.points),
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&comparison)?),
     };
     std::io::stdout().write_all(text.as_bytes())?;

@@ -176,7 +176,7 @@ fn crowd(seed: u64) -> (EngineSpec, Vec<Request>) {
         limits,
         kv_tokens: rng.random_range(400..4000),
         noise: 0.0,
-        prefix_hit_ratio: if seed % 3 == 0 { 0.4 } else { 0.0 },
+        prefix_hit_ratio: if seed.is_multiple_of(3) { 0.4 } else { 0.0 },
     };
     let mut at = 0.0;
     let requests = (0..60)

@@ -24,6 +24,21 @@ pub enum Cause {
     Unfinished,
 }
 
+impl Cause {
+    /// As it is told, for example `cold start`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::TooLong => "too long",
+            Self::KvMemory => "KV memory",
+            Self::ColdStart => "cold start",
+            Self::Queue => "queue",
+            Self::SlowTokens => "slow tokens",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
 /// One run of one scaling rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
