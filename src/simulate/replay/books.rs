@@ -83,9 +83,10 @@ impl Books {
     /// A minute of the run is over.
     pub fn end_minute(&mut self, minute: usize, point: MinutePoint) {
         self.minute(minute);
-        let MinutePoint { wanted, ready, cost_per_hour, .. } = point;
         let at = &mut self.minutes[minute];
-        (at.wanted, at.ready, at.cost_per_hour) = (wanted, ready, cost_per_hour);
+        let (arrived, met, late) =
+            (std::mem::take(&mut at.arrived), std::mem::take(&mut at.met), std::mem::take(&mut at.late));
+        *at = MinutePoint { arrived, met, late, ..point };
     }
 
     fn minute(&mut self, minute: usize) -> &mut MinutePoint {
@@ -130,6 +131,9 @@ impl Books {
         let point = self.minute(minute);
         point.arrived[request.class] += 1;
         point.met[request.class] += u32::from(met);
+        if let Some(cause) = cause {
+            *point.late.entry(cause).or_default() += 1;
+        }
         let class = &mut self.classes[request.class];
         class.arrived += 1;
         class.met += u64::from(met);

@@ -120,4 +120,10 @@ pub struct MinutePoint {
     /// By pool.
     pub ready: Vec<u32>,
     pub cost_per_hour: f64,
+    /// Changes of a scale target in the minute.
+    pub actions: u32,
+    /// Changes of one pool up and another of the same model down at the same time.
+    pub type_changes: u32,
+    /// Of the requests that arrived in it, those that were late.
+    pub late: BTreeMap<Cause, u32>,
 }

@@ -126,6 +126,8 @@ struct Run<'a> {
     wanted: Vec<u32>,
     actions: u64,
     type_changes: u64,
+    /// Both of these at the end of the last minute.
+    told: (u64, u64),
     most_waiting: u64,
     chance: ChaCha8Rng,
 }
@@ -177,6 +179,7 @@ impl<'a> Run<'a> {
             wanted,
             actions: 0,
             type_changes: 0,
+            told: (0, 0),
             most_waiting: 0,
             chance: seed::rng(options.seed, "faults", 0),
         };
@@ -198,7 +201,8 @@ impl<'a> Run<'a> {
         self.sync();
         self.books.begin_step(self.states());
         if step.is_multiple_of(4) {
-            self.books.end_minute(step / 4 - 1, self.minute());
+            let minute = self.minute();
+            self.books.end_minute(step / 4 - 1, minute);
         }
     }
 
@@ -291,12 +295,16 @@ impl<'a> Run<'a> {
         self.policy.models.iter().map(state).collect()
     }
 
-    fn minute(&self) -> MinutePoint {
+    fn minute(&mut self) -> MinutePoint {
         let pools = self.fleet.pools();
+        let now = (self.actions, self.type_changes);
+        let before = std::mem::replace(&mut self.told, now);
         MinutePoint {
             wanted: self.wanted.clone(),
             ready: pools.iter().map(super::super::pool::Pool::ready).collect(),
             cost_per_hour: pools.iter().map(|p| p.price_per_hour * p.replicas.len() as f64).sum(),
+            actions: (now.0 - before.0) as u32,
+            type_changes: (now.1 - before.1) as u32,
             ..MinutePoint::default()
         }
     }

@@ -76,6 +76,11 @@ pub trait Kind: Sync + Debug {
         true
     }
 
+    /// Whether it knows what is to come: what can be reached, not what can be run.
+    fn knows_future(&self) -> bool {
+        false
+    }
+
     /// Whether replicas are ready as soon as they are asked for.
     fn has_instant_start(&self) -> bool {
         false
