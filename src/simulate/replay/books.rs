@@ -17,6 +17,7 @@ const HOUR_COUNTS_FROM: u64 = 1000;
 /// Digits that latencies are kept with, and their unit.
 const DIGITS: u8 = 3;
 const PER_SECOND: f64 = 1e6;
+const DAY_MICROSECONDS: u64 = 86_400_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -218,12 +219,11 @@ impl Class {
     }
 }
 
-/// Up to a day, in microseconds.
+/// Up to a day, in microseconds; what takes longer counts as a day. The bounds are fixed: a histogram that grows by
+/// itself does not do so when values are recorded with saturation.
 fn latencies() -> Histogram<u64> {
-    // The constructor refuses only digits above 5.
-    let mut histogram = Histogram::new(DIGITS).unwrap_or_else(|_| unreachable!("three digits are allowed"));
-    histogram.auto(true);
-    histogram
+    // The constructor refuses only digits above 5 and bounds that are closer than a factor of 2.
+    Histogram::new_with_bounds(1, DAY_MICROSECONDS, DIGITS).unwrap_or_else(|_| unreachable!("the bounds are allowed"))
 }
 
 fn spread(latencies: &Histogram<u64>) -> Spread {
