@@ -17,10 +17,13 @@ type Range = (f64, f64);
 
 /// Draws a panel; its axes count placed values, the labels say what was measured.
 pub(super) fn draw(panel: &Panel, area: &Area) -> Result<(), PlotError> {
-    let points = || panel.series.iter().flat_map(|s| s.points.iter().copied());
     let nothing = || PlotError(format!("`{}` has no point", panel.title));
-    let xs = panel.x_axis.range(points().map(|p| p.0)).ok_or_else(nothing)?;
-    let ys = panel.y_axis.range(points().map(|p| p.1)).ok_or_else(nothing)?;
+    let room = bar_room(panel);
+    // A bar has a width beside its x.
+    let reach = |s: &Series| if s.mark == Mark::Bars { room / 2.0 } else { 0.0 };
+    let ends = |s: &Series| s.points.iter().flat_map(|p| [p.0 - reach(s), p.0 + reach(s)]).collect::<Vec<_>>();
+    let xs = panel.x_axis.range(panel.series.iter().flat_map(ends)).ok_or_else(nothing)?;
+    let ys = panel.y_axis.range(panel.series.iter().flat_map(|s| s.points.iter().map(|p| p.1))).ok_or_else(nothing)?;
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .x_label_area_size(48)
@@ -46,7 +49,6 @@ pub(super) fn draw(panel: &Panel, area: &Area) -> Result<(), PlotError> {
         }
     }
     let bars = panel.series.iter().filter(|s| s.mark == Mark::Bars).count();
-    let room = bar_room(panel);
     let mut bar = 0_u16;
     for series in &panel.series {
         let place = |p: &(f64, f64)| Some((panel.x_axis.place(p.0)?, panel.y_axis.place(p.1)?));
@@ -63,12 +65,7 @@ pub(super) fn draw(panel: &Panel, area: &Area) -> Result<(), PlotError> {
     Ok(())
 }
 
-fn draw_series(
-    chart: &mut Chart,
-    shown: Vec<(f64, f64)>,
-    series: &Series,
-    bottom: f64,
-) -> Result<(), PlotError> {
+fn draw_series(chart: &mut Chart, shown: Vec<(f64, f64)>, series: &Series, bottom: f64) -> Result<(), PlotError> {
     let ink = colour(series.colour);
     match series.mark {
         Mark::Line => {

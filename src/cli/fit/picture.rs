@@ -121,7 +121,14 @@ impl Scene<'_> {
         if series.iter().all(|s| s.mark == Mark::Line || s.points.is_empty()) {
             return None;
         }
-        Some(Panel { title: title.to_owned(), x: self.x.to_owned(), y: unit.to_owned(), series, guides, ..Panel::default() })
+        Some(Panel {
+            title: title.to_owned(),
+            x: self.x.to_owned(),
+            y: unit.to_owned(),
+            series,
+            guides,
+            ..Panel::default()
+        })
     }
 
     /// Predictions from the smallest to the largest load that was measured with this shape.

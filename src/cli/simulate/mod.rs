@@ -1,6 +1,7 @@
 //! `poolwright simulate`: recorded traffic on a simulated fleet, scaled by our planner and by others, side by side.
 
 mod print;
+mod report;
 mod traffic;
 
 use std::io::Write as _;
@@ -70,6 +71,10 @@ pub struct SimulateArgs {
     /// Form of the answer.
     #[arg(short, long, default_value = "table")]
     output: Output,
+    /// Write a report into this folder: a page (`index.html`), Markdown with pictures (`report.md`, `*.svg`) and the
+    /// figures (`report.json`).
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,6 +123,9 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
         others: others.iter().map(|kind| stretch.contest(*kind, &tries, &first)).collect(),
         ours,
     };
+    if let Some(folder) = &args.report {
+        report::write(folder, &comparison, vec![])?;
+    }
     let text = match args.output {
         Output::Table => print::table(&comparison, args.points),
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&comparison)?),

@@ -13,6 +13,7 @@ mod opponents;
 mod outcome;
 mod play;
 mod recording;
+mod report;
 mod run;
 mod sweep;
 mod traffic;
@@ -26,6 +27,10 @@ pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting,
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
 pub use play::{Play, PlayError};
 pub use recording::{Client, ClientTrace, ClientWindow, RateStep, RateTrace, Recording, RequestTrace, WINDOW_SECONDS};
+pub use report::{
+    ActionSeries, ClassFigures, File, LatencyFigures, MOST_POINTS, Report, ReportError, RuleFigures, RuleSeries,
+    SCHEMA, TryFigures,
+};
 pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, run};
 pub use sweep::{Stretch, Tries, singles};
 pub use traffic::Traffic;

@@ -20,12 +20,21 @@ use crate::plot::{PlotError, svg};
 /// A file of the report: its name and what is in it.
 pub type File = (&'static str, String);
 
+/// A report cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error(transparent)]
+    Picture(#[from] PlotError),
+    #[error("the figures cannot be written: {0}")]
+    Figures(#[from] serde_json::Error),
+}
+
 impl Report {
     /// All files of the report: the page, Markdown with its pictures, and the figures.
     ///
     /// # Errors
     /// A picture cannot be drawn.
-    pub fn files(&self) -> Result<Vec<File>, PlotError> {
+    pub fn files(&self) -> Result<Vec<File>, ReportError> {
         let mut drawn: Vec<(&'static str, &'static str, String)> = vec![];
         for shown in pictures::all(self) {
             drawn.push((shown.file, shown.about, svg(&shown.picture)?));
@@ -33,7 +42,7 @@ impl Report {
         let mut files = vec![
             ("index.html", page::page(self, &drawn)),
             ("report.md", markdown::markdown(self, &drawn)),
-            ("report.json", format!("{:#}\n", serde_json::json!(self))),
+            ("report.json", serde_json::to_string_pretty(self)? + "\n"),
         ];
         files.extend(drawn.into_iter().map(|(file, _, svg)| (file, svg)));
         Ok(files)

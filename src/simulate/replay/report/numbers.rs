@@ -17,13 +17,13 @@ pub(super) fn grouped(value: f64, digits: usize) -> String {
     }
 }
 
-/// A share with as many digits as tell it from 100 %: `99.891 %`, never rounded up to 100.
+/// A share with as many digits as tell it from 100 %: `99.891 %`; below 1 it is never rounded up to 100.
 pub(super) fn percent(share: f64) -> String {
-    let digits = if share < 0.99 { 1 } else { 3 };
-    let scale = 10f64.powi(digits);
-    // Shares of a hundred are not exact in binary: what is 99.9 must not become 99.899.
-    let told = (share * 100.0 * scale + 1e-6).floor() / scale;
-    format!("{told:.*} %", digits as usize)
+    match share {
+        s if s < 0.99 => format!("{:.1} %", 100.0 * s),
+        s if s < 1.0 => format!("{:.3} %", (100.0 * s).min(99.999)),
+        s => format!("{:.3} %", 100.0 * s),
+    }
 }
 
 /// Six digits are enough for figures; fewer bytes, and no noise of the last bits.
@@ -41,7 +41,10 @@ mod tests {
 
     #[test]
     fn numbers_are_told_as_people_read_them() {
-        assert_eq!([grouped(1_234_567.0, 0), grouped(999.5, 2), grouped(-1000.0, 0)], ["1,234,567", "999.50", "-1,000"]);
+        assert_eq!(
+            [grouped(1_234_567.0, 0), grouped(999.5, 2), grouped(-1000.0, 0)],
+            ["1,234,567", "999.50", "-1,000"]
+        );
         assert_eq!([0.999_999_9, 1.0, 0.999, 0.875].map(percent), ["99.999 %", "100.000 %", "99.900 %", "87.5 %"]);
         assert_eq!([0.0, 123.456_789, 0.000_123_456_78, f64::NAN].map(rounded), [0.0, 123.457, 0.000_123_457, 0.0]);
     }

@@ -45,11 +45,7 @@ pub(super) fn minutes_per_point(minutes: usize) -> usize {
 }
 
 /// Means over `per_point` minutes each.
-pub(super) fn thinned(
-    minutes: &[MinutePoint],
-    per_point: usize,
-    value: impl Fn(&MinutePoint) -> f64,
-) -> Vec<f64> {
+pub(super) fn thinned(minutes: &[MinutePoint], per_point: usize, value: impl Fn(&MinutePoint) -> f64) -> Vec<f64> {
     let mean = |part: &[MinutePoint]| rounded(part.iter().map(&value).sum::<f64>() / part.len() as f64);
     minutes.chunks(per_point).map(mean).collect()
 }
