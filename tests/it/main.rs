@@ -47,6 +47,7 @@ mod plan_instance; // planning problems in files: published optima, what is refu
 mod plan_peers; // rules of other projects: the answers that their projects published
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
 mod policy_architecture; // the architecture in it: config.json, quantisation beside it, names that tell a format
+mod policy_set; // values set beside it: where they go, what is refused
 mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
 mod prometheus_live; // a real Prometheus: same plan as by direct scrape, queries, dry run, its death
 mod prometheus_plan; // the dry run against a Prometheus that does not answer

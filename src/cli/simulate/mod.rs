@@ -1,5 +1,6 @@
 //! `poolwright simulate`: recorded traffic on a simulated fleet, scaled by our planner and by others, side by side.
 
+mod faults;
 mod print;
 mod report;
 mod traffic;
@@ -10,11 +11,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::{Exit, load_policy};
+use super::Exit;
+use super::set::SetArgs;
 use crate::policy::units::Duration;
 use crate::simulate::replay::{
     Comparison, Hardware, Kind, ModelError, Outcome, PromiseWords, RunOptions, Stretch, Tries, kind_named, kinds,
 };
+use faults::FaultArgs;
 use traffic::TrafficArgs;
 
 /// Rules that are set beside ours when none is named.
@@ -27,6 +30,8 @@ pub struct SimulateArgs {
     /// The policy: models, pools, prices, promises.
     #[arg(long, value_name = "FILE|DIR", required_unless_present = "list")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    set: SetArgs,
     #[command(flatten)]
     traffic: TrafficArgs,
     /// Other rules to compare with, or `all`, or `none`. [default: static-peak,hpa-running,keda-rate,oracle]
@@ -53,9 +58,8 @@ pub struct SimulateArgs {
     /// Share of every prompt that prefix caches spare.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     prefix_hits: f64,
-    /// Replicas that die, per replica and day.
-    #[arg(long, default_value_t = 0.0, value_name = "N")]
-    deaths: f64,
+    #[command(flatten)]
+    faults: FaultArgs,
     /// Give the others this hardware, `POOL` or `POOL=SHARE,POOL=SHARE`, instead of every pool alone and splits.
     #[arg(long, value_name = "POOL[=SHARE],...")]
     hardware: Vec<String>,
@@ -91,7 +95,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
         std::io::stdout().write_all(print::rules().as_bytes())?;
         return Ok(Exit::Done);
     };
-    let policy = match load_policy(policy) {
+    let policy = match args.set.load(policy) {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
@@ -117,6 +121,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
     let Some(first) = ours.first().cloned() else { anyhow::bail!("nothing was run") };
     let comparison = Comparison {
         traffic: traffic.words(&policy),
+        circumstances: [args.set.words(), args.faults.words()].concat(),
         currency: policy.currency.clone(),
         pools: policy.pools.iter().map(crate::policy::Pool::id).collect(),
         promises: policy.classes.iter().map(PromiseWords::of).collect(),
@@ -124,7 +129,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
         ours,
     };
     if let Some(folder) = &args.report {
-        report::write(folder, &comparison, vec![])?;
+        report::write(folder, &comparison)?;
     }
     let text = match args.output {
         Output::Table => print::table(&comparison, args.points),
@@ -157,12 +162,8 @@ fn read(args: &SimulateArgs, policy: &crate::policy::Policy) -> Result<Read, Wro
         Some(factor) => return Err(format!("--slower {factor}: expected a factor from 0.01 to 100")),
         None => ModelError::Within(share("error", args.error)?),
     };
-    if !(0.0..=1000.0).contains(&args.deaths) {
-        return Err(format!("--deaths {}: expected a number from 0 to 1000", args.deaths));
-    }
     let mut options = RunOptions { seed: args.seed, error, lag_seconds: args.lag.seconds(), ..RunOptions::default() };
     options.prefix_hit_ratio = share("prefix-hits", args.prefix_hits)?;
-    options.faults.deaths_per_hour = args.deaths / 24.0;
     let hardware: Result<Vec<Hardware>, Wrong> = args.hardware.iter().map(|text| hardware(text, policy)).collect();
     let hardware = Some(hardware?).filter(|h| !h.is_empty());
     let targets = Some(args.targets.clone()).filter(|t| !t.is_empty());
@@ -170,6 +171,7 @@ fn read(args: &SimulateArgs, policy: &crate::policy::Policy) -> Result<Read, Wro
         return Err(format!("--targets {bad}: expected numbers above 0"));
     }
     let traffic = args.traffic.read(policy)?;
+    options.faults = args.faults.read(policy, traffic.seconds())?;
     Ok((others, options, Tries { targets, hardware }, traffic))
 }
 

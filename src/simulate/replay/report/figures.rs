@@ -124,7 +124,7 @@ pub struct TryFigures {
 
 impl Report {
     /// `None` without a run of ours.
-    pub fn new(comparison: &Comparison, circumstances: Vec<String>) -> Option<Self> {
+    pub fn new(comparison: &Comparison) -> Option<Self> {
         let ours = comparison.ours.first()?;
         let best = comparison
             .others
@@ -146,7 +146,7 @@ impl Report {
             schema: SCHEMA,
             summary: vec![],
             traffic: comparison.traffic.clone(),
-            circumstances,
+            circumstances: comparison.circumstances.clone(),
             seconds: ours.seconds,
             currency: comparison.currency.clone(),
             pools: comparison.pools.clone(),
