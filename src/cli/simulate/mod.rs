@@ -15,7 +15,8 @@ use super::Exit;
 use super::set::SetArgs;
 use crate::policy::units::Duration;
 use crate::simulate::replay::{
-    Comparison, Hardware, Kind, ModelError, Outcome, PromiseWords, RunOptions, Stretch, Tries, kind_named, kinds,
+    Comparison, Hardware, Kind, ModelError, Outcome, PromiseWords, RunOptions, Stretch, Traffic, Tries, kind_named,
+    kinds,
 };
 use faults::FaultArgs;
 use traffic::TrafficArgs;
@@ -103,7 +104,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
         eprintln!("poolwright: {wrong}");
         Ok(Exit::Usage)
     };
-    let (others, options, tries, traffic) = match read(args, &policy) {
+    let Read { others, options, tries, traffic, notes } = match read(args, &policy) {
         Ok(read) => read,
         Err(what) => return wrong(what),
     };
@@ -121,7 +122,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
     let Some(first) = ours.first().cloned() else { anyhow::bail!("nothing was run") };
     let comparison = Comparison {
         traffic: traffic.words(&policy),
-        circumstances: [args.set.words(), args.faults.words()].concat(),
+        circumstances: [notes, args.set.words(), args.faults.words()].concat(),
         currency: policy.currency.clone(),
         pools: policy.pools.iter().map(crate::policy::Pool::id).collect(),
         promises: policy.classes.iter().map(PromiseWords::of).collect(),
@@ -139,7 +140,15 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-type Read = (Vec<&'static dyn Kind>, RunOptions, Tries, crate::simulate::replay::Traffic);
+/// The command line, read.
+struct Read {
+    others: Vec<&'static dyn Kind>,
+    options: RunOptions,
+    tries: Tries,
+    traffic: Traffic,
+    /// What is to be said of the traffic.
+    notes: Vec<String>,
+}
 
 fn read(args: &SimulateArgs, policy: &crate::policy::Policy) -> Result<Read, Wrong> {
     let named: Vec<&str> = match args.against.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -170,9 +179,9 @@ fn read(args: &SimulateArgs, policy: &crate::policy::Policy) -> Result<Read, Wro
     if let Some(bad) = args.targets.iter().find(|t| !(t.is_finite() && **t > 0.0)) {
         return Err(format!("--targets {bad}: expected numbers above 0"));
     }
-    let traffic = args.traffic.read(policy)?;
+    let (traffic, notes) = args.traffic.read(policy)?;
     options.faults = args.faults.read(policy, traffic.seconds())?;
-    Ok((others, options, Tries { targets, hardware }, traffic))
+    Ok(Read { others, options, tries: Tries { targets, hardware }, traffic, notes })
 }
 
 /// `POOL` or `POOL=SHARE,POOL=SHARE`; shares of one model sum to 1.

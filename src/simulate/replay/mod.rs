@@ -8,6 +8,7 @@
 mod arrivals;
 mod books;
 mod comparison;
+mod journal;
 mod lengths;
 mod opponents;
 mod outcome;
@@ -22,6 +23,7 @@ mod view;
 
 pub use arrivals::{Arrivals, merge};
 pub use comparison::{Comparison, Contest, PromiseWords};
+pub use journal::{JournalTraffic, ModelTraffic};
 pub use lengths::{LengthQuantiles, Lengths};
 pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting, Truth, kind_named, kinds};
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};

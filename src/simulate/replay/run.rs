@@ -236,14 +236,12 @@ impl<'a> Run<'a> {
     fn look(&mut self) {
         let now_seconds = self.fleet.now_seconds();
         let faults = &self.options.faults;
-        if faults.blind.iter().any(|(from, to)| (*from..=*to).contains(&now_seconds)) {
-            return;
-        }
+        let is_blind = faults.blind.iter().any(|(from, to)| (*from..=*to).contains(&now_seconds));
         let share = faults.silent_share;
         let salt: u64 = if share > 0.0 { self.chance.random() } else { 0 };
-        let is_silent = |id: u64| share > 0.0 && seed::rng(salt, "silent", id).random::<f64>() < share;
+        let is_silent = |id: u64| is_blind || share > 0.0 && seed::rng(salt, "silent", id).random::<f64>() < share;
         let sight = self.view.look(self.policy, &mut self.fleet, is_silent);
-        self.sights.push_back(sight);
+        self.sights.push_back(Sight { is_blind, ..sight });
     }
 
     /// One sync of the rule's controller.
@@ -254,6 +252,9 @@ impl<'a> Run<'a> {
             self.shown = self.sights.pop_front();
         }
         let Some(sight) = &self.shown else { return };
+        if sight.is_blind && self.contestant.kind.holds_when_blind() {
+            return;
+        }
         let ready: Vec<u32> = self.fleet.pools().iter().map(super::super::pool::Pool::ready).collect();
         let seen = Seen {
             now_seconds,
