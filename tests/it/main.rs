@@ -79,8 +79,10 @@ mod serve_upstream; // metrics that are not ours, passed on to another server
 mod simulate_chain; // the scenario of the whole-chain test, in virtual time
 mod simulate_chain_support; // a cluster, HPA and the daemon around a fleet of given pods
 mod simulate_engine; // one simulated replica against the performance model
+mod simulate_faults; // what goes wrong in a replay on purpose, and that it is not made worse
 mod simulate_fleet; // pools, stock, routing, accounts and determinism of the simulated fleet
 mod simulate_http; // a simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower
+mod simulate_journal; // the daemon's journal as traffic, and what of it is refused
 mod simulate_page; // the simulated metrics page against a real server's
 mod simulate_pods; // pods that somebody else creates: life, requests, addresses
 mod simulate_policy; // the policy that the tests of the simulated fleet share

@@ -117,13 +117,13 @@ fn plan_and_explain_take_it_too() {
         let output = Command::cargo_bin("poolwright").unwrap().args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    for verb in ["plan", "explain"] {
-        let (code, err) = ran(&[verb, "--policy", FILE, "--set", "accelerators.h100.prize=2"]);
+    for verb in [&["plan"][..], &["explain", "llama-70b-h100"]] {
+        let (code, err) = ran(&[verb, &["--policy", FILE, "--set", "accelerators.h100.prize=2"]].concat());
         assert!(
             code == Some(2) && err.contains("no `prize` in accelerators.h100") && err.contains("pricePerHour"),
             "{err}"
         );
     }
-    let (code, err) = ran(&["explain", "--demo", "--set", "accelerators.h100.price=2"]);
+    let (code, err) = ran(&["explain", "x", "--demo", "--set", "accelerators.h100.price=2"]);
     assert!(code == Some(2) && err.contains("give --policy"), "{err}");
 }
