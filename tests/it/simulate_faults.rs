@@ -6,11 +6,19 @@ use crate::simulate_program::Folder;
 
 const MINUTES: u32 = 40;
 
-/// Minutes of the run with requests per minute.
+/// Minutes of the run with requests per minute; answers are long, so that few requests need several replicas.
 fn folder(rate: impl Fn(u32) -> u32) -> Folder {
     let folder = Folder::new();
     let rows: String = (0..MINUTES).map(|minute| format!("{minute},{}\n", rate(minute))).collect();
     folder.write("rates.csv", &format!("minute,chat\n{rows}"));
+    folder.write("lengths.csv", "t_s,input_tokens,output_tokens\n0,300,160\n1,900,320\n2,100,40\n");
+    folder
+}
+
+/// A load for which both types are used: short answers, and three times as many.
+fn mixed() -> Folder {
+    let folder = folder(|_| 9_000);
+    folder.write("lengths.csv", "t_s,input_tokens,output_tokens\n0,300,40\n1,900,80\n2,100,10\n");
     folder
 }
 
@@ -39,7 +47,7 @@ fn shrinks(wanted: &[[u64; 2]]) -> bool {
 
 #[test]
 fn nothing_shrinks_while_nothing_can_be_read() {
-    let folder = folder(|minute| if minute < 14 { 12_000 } else { 3_000 });
+    let folder = folder(|minute| if minute < 14 { 4_000 } else { 1_000 });
     let wanted = |faults: &[&str]| by_minute(&ours(&folder, faults), "wanted");
     // The load falls before it becomes dark: without the darkness the fleet shrinks.
     assert!(shrinks(&wanted(&[])[15..30]));
@@ -53,7 +61,7 @@ fn nothing_shrinks_while_nothing_can_be_read() {
 /// HPA leaves a target alone when its metrics are missing; so do the others here.
 #[test]
 fn others_are_left_alone_in_the_dark() {
-    let folder = folder(|minute| if minute < 14 { 12_000 } else { 3_000 });
+    let folder = folder(|minute| if minute < 14 { 4_000 } else { 1_000 });
     let arguments = ["--against", "keda-rate,hpa-running", "--hardware", "small", "-o", "json"];
     let (code, out, _) = folder.played(&[&arguments[..], &["--targets", "0.8", "--blind", "15m-30m"]].concat());
     assert_eq!(code, Some(0));
@@ -66,7 +74,7 @@ fn others_are_left_alone_in_the_dark() {
 
 #[test]
 fn a_restart_in_the_middle_takes_nothing_away_that_is_needed() {
-    let folder = folder(|_| 9_000);
+    let folder = folder(|_| 3_000);
     let (plain, restarted) = (ours(&folder, &[]), ours(&folder, &["--restart-at", "20m"]));
     let (before, after) = (by_minute(&plain, "wanted"), by_minute(&restarted, "wanted"));
     assert_eq!(before[..19], after[..19]);
@@ -79,7 +87,7 @@ fn a_restart_in_the_middle_takes_nothing_away_that_is_needed() {
 
 #[test]
 fn servers_that_do_not_answer_are_not_taken_for_idle() {
-    let folder = folder(|_| 9_000);
+    let folder = folder(|_| 3_000);
     let (plain, silent) = (ours(&folder, &[]), ours(&folder, &["--silent", "0.3"]));
     // The load stays: a fleet that is cheaper than any with all data has shrunk for lack of them.
     let cheapest = |run: &Value| {
@@ -93,7 +101,7 @@ fn servers_that_do_not_answer_are_not_taken_for_idle() {
 /// With one accelerator left of a type that carries a part, the other type takes over.
 #[test]
 fn a_type_that_is_nearly_gone_is_replaced_by_another() {
-    let folder = folder(|_| 9_000);
+    let folder = mixed();
     let lost = ours(&folder, &["--lose", "h100=1@10m-25m"]);
     let ready = by_minute(&lost, "ready");
     assert!(ready[10..25].iter().all(|pools| pools[0] <= 1), "{ready:?}");
@@ -105,7 +113,7 @@ fn a_type_that_is_nearly_gone_is_replaced_by_another() {
 #[test]
 #[ignore = "starts that never come are waited for without end, and what serves is given back for them"]
 fn a_type_that_is_gone_is_replaced_by_another() {
-    let folder = folder(|_| 9_000);
+    let folder = mixed();
     let late_in = |run: &Value, minutes: std::ops::Range<usize>| {
         let sum = |m: &Value, what: &str| m[what][0].as_f64().unwrap();
         let minutes = &run["minutes"].as_array().unwrap()[minutes];
