@@ -21,7 +21,10 @@ const BESIDE_NAMES: f64 = 0.6;
 /// Ticks of a linear axis, at most.
 const MOST_TICKS: f64 = 6.0;
 /// Ticks of an axis of shares.
-const NINES: [f64; 11] = [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999];
+/// Those that come later are left out where there is no room beside the earlier ones.
+const NINES: [f64; 11] = [0.9, 0.99, 0.999, 0.9999, 0.99999, 0.0, 0.5, 0.95, 0.995, 0.8, 0.98];
+/// Room that a label needs, share of the axis.
+const LABEL: f64 = 0.11;
 
 impl Axis {
     /// Where a value stands; `None` when the axis cannot show it.
@@ -66,7 +69,11 @@ impl Axis {
             Self::Log => {
                 let (from, to) = (low.floor() as i32, high.ceil() as i32);
                 // Only the tens where there would be too many.
-                let steps: &[f64] = if high - low > 3e3_f64.log10() { &[1.0] } else { &[1.0, 2.0, 5.0] };
+                let steps: &[f64] = match high - low {
+                    width if width > 3e3_f64.log10() => &[1.0],
+                    width if width > 6_f64.log10() => &[1.0, 2.0, 5.0],
+                    _ => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+                };
                 let values = (from..=to).flat_map(|e| steps.iter().map(move |s| s * 10f64.powi(e)));
                 values.map(|value| (value.log10(), label(value))).collect()
             }
@@ -81,10 +88,17 @@ impl Axis {
                     })
                     .collect()
             }
-            Self::Nines => NINES
-                .iter()
-                .filter_map(|share| Some((self.place(*share)?, format!("{} %", (1e5 * share).round() / 1e3))))
-                .collect(),
+            Self::Nines => {
+                let mut chosen: Vec<(f64, f64)> = vec![];
+                for share in NINES {
+                    let Some(at) = self.place(share).filter(|at| *at >= low && *at <= high) else { continue };
+                    if chosen.iter().all(|(other, _)| (other - at).abs() >= LABEL * (high - low)) {
+                        chosen.push((at, share));
+                    }
+                }
+                chosen.sort_by(|a, b| a.0.total_cmp(&b.0));
+                chosen.into_iter().map(|(at, share)| (at, format!("{} %", (1e5 * share).round() / 1e3))).collect()
+            }
             Self::Names(names) => names.iter().enumerate().map(|(i, name)| (i as f64, name.clone())).collect(),
         };
         all.into_iter().filter(inside).collect()
@@ -99,11 +113,11 @@ fn step(width: f64) -> f64 {
 }
 
 fn label(value: f64) -> String {
-    let digits = if value >= 1.0 { 0 } else { (-value.log10()).ceil() as usize };
     match value {
         v if v >= 1e6 => format!("{}M", v / 1e6),
         v if v >= 1e4 => format!("{}k", v / 1e3),
-        v => format!("{v:.digits$}"),
+        // Without the noise of the last bits, and then as short as can be.
+        v => format!("{v:.1e}").parse::<f64>().unwrap_or(v).to_string(),
     }
 }
 
@@ -119,11 +133,13 @@ mod tests {
     fn ticks_are_round_numbers() {
         assert_eq!(labels(&Axis::Log, 0.9_f64.log10(), 33_f64.log10()), ["1", "2", "5", "10", "20"]);
         assert_eq!(labels(&Axis::Log, -0.1, 5.0), ["1", "10", "100", "1000", "10k", "100k"]);
-        assert_eq!([0.05, 0.5, 1.0, 2000.0, 2e4].map(label), ["0.05", "0.5", "1", "2000", "20k"]);
+        assert_eq!([0.05, 0.15, 1.0, 1.5, 2000.0, 2e4].map(label), ["0.05", "0.15", "1", "1.5", "2000", "20k"]);
         assert_eq!(labels(&Axis::Linear, 0.0, 23.0), ["0", "5", "10", "15", "20"]);
         assert_eq!(labels(&Axis::Linear, 0.0, 0.5), ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]);
         assert_eq!(labels(&Axis::Span, 30.0, 33.0), ["30.0", "30.5", "31.0", "31.5", "32.0", "32.5", "33.0"]);
         assert_eq!(labels(&Axis::Nines, 0.9, 3.1), ["90 %", "95 %", "98 %", "99 %", "99.5 %", "99.9 %"]);
+        assert_eq!(labels(&Axis::Nines, 0.0, 5.3), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]);
+        assert_eq!(labels(&Axis::Log, 21_f64.log10(), 90_f64.log10()), ["30", "40", "50", "60", "80"]);
     }
 
     #[test]
