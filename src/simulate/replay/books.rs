@@ -184,12 +184,7 @@ impl Class {
             Promise::Deadline { .. } => 1.0,
         };
         let kept = |arrived: u64, met: u64| met as f64 >= quantile * arrived as f64;
-        let judged: Vec<bool> = self
-            .hours
-            .iter()
-            .filter(|hour| hour.arrived >= HOUR_COUNTS_FROM)
-            .map(|hour| kept(hour.arrived, hour.met))
-            .collect();
+        let hours_kept = hours_kept(&self.hours, quantile);
         let (mut run, mut longest) = (0, 0);
         for point in minutes.iter().filter(|point| point.arrived[index] > 0) {
             let is_kept = kept(u64::from(point.arrived[index]), u64::from(point.met[index]));
@@ -203,8 +198,7 @@ impl Class {
             met: self.met,
             attainment: (self.arrived > 0).then(|| self.met as f64 / self.arrived as f64),
             hours: self.hours,
-            hours_kept: (!judged.is_empty())
-                .then(|| judged.iter().filter(|k| **k).count() as f64 / judged.len() as f64),
+            hours_kept,
             longest_violation_minutes: longest,
             late: self.late,
             ttft: spread(&self.ttft),
@@ -212,6 +206,13 @@ impl Class {
             longest_wake_seconds: self.longest_wake_seconds,
         }
     }
+}
+
+/// Share of the hours with enough requests in which this share of them was met; `None` without such an hour.
+pub(super) fn hours_kept(hours: &[HourOutcome], quantile: f64) -> Option<f64> {
+    let judged: Vec<&HourOutcome> = hours.iter().filter(|hour| hour.arrived >= HOUR_COUNTS_FROM).collect();
+    let kept = judged.iter().filter(|hour| hour.met as f64 >= quantile * hour.arrived as f64).count();
+    (!judged.is_empty()).then(|| kept as f64 / judged.len() as f64)
 }
 
 /// Up to a day, in microseconds.

@@ -8,6 +8,7 @@
 mod arrivals;
 mod books;
 mod comparison;
+mod joined;
 mod lengths;
 mod opponents;
 mod outcome;
@@ -18,6 +19,7 @@ mod sweep;
 mod traffic;
 mod truth;
 mod view;
+mod workers;
 
 pub use arrivals::{Arrivals, merge};
 pub use comparison::{Comparison, Contest, PromiseWords};
@@ -26,7 +28,8 @@ pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting,
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
 pub use play::{Play, PlayError};
 pub use recording::{Client, ClientTrace, ClientWindow, RateStep, RateTrace, Recording, RequestTrace, WINDOW_SECONDS};
-pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, run};
-pub use sweep::{Stretch, Tries, singles};
+pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, first_fleet, run};
+pub use sweep::{Stretch, Tries, fixed_splits, singles};
 pub use traffic::Traffic;
 pub use truth::truth;
+pub use workers::in_parallel;

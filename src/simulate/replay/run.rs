@@ -349,8 +349,8 @@ fn start<'a>(policy: &'a Policy, truth: &'a Truth, contestant: &'a Contestant<'a
 }
 
 /// What runs at the beginning: what our planner would buy for the first minute on the contestant's hardware, so that
-/// nobody begins with a disadvantage.
-fn first_fleet(policy: &Policy, truth: &Truth, contestant: &Contestant<'_>) -> Vec<u32> {
+/// nobody begins with a disadvantage. Replicas by pool.
+pub fn first_fleet(policy: &Policy, truth: &Truth, contestant: &Contestant<'_>) -> Vec<u32> {
     let none = vec![0; policy.pools.len()];
     let Some(demands) = truth.minutes.first() else { return none };
     if !contestant.kind.is_given_hardware() {

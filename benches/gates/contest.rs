@@ -1,0 +1,158 @@
+//! Contests at equal attainment: everything a rule may try on some windows, and the cheapest that serves as well.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use poolwright::simulate::replay::{Comparison, Hardware, Kind, Outcome, fixed_splits, kind_named, singles};
+
+use crate::stage::{Job, Runner, Stage};
+
+/// A rule on its hardware with its target, and what came of it on all windows together.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    pub kind: &'static dyn Kind,
+    pub hardware: Hardware,
+    pub target: f64,
+    pub outcome: Outcome,
+}
+
+impl Tried {
+    pub fn words(&self) -> String {
+        let Outcome { rule, hardware, target, .. } = &self.outcome;
+        let target = target.map_or(String::new(), |t| format!(" at {t:.2}"));
+        if hardware.is_empty() { format!("{rule}{target}") } else { format!("{rule} on {hardware}{target}") }
+    }
+}
+
+/// What is tried of a rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Breadth {
+    /// Every how manieth target.
+    pub every: usize,
+    /// Only the best single type instead of every type and splits.
+    pub is_single: bool,
+}
+
+/// The windows of one contest.
+#[derive(Clone, Copy, Debug)]
+pub struct Contest<'a> {
+    pub runner: &'a Runner,
+    pub stages: &'a [Arc<Stage>],
+    pub seed: u64,
+}
+
+impl Contest<'_> {
+    /// Our planner on all windows.
+    pub fn ours(&self) -> Result<Outcome> {
+        let jobs: Result<Vec<Job>> = self.stages.iter().map(|stage| Job::ours(stage, self.seed)).collect();
+        let outcomes = self.runner.run(&jobs?);
+        Outcome::joined(&outcomes).ok_or_else(|| anyhow::anyhow!("no window was played"))
+    }
+
+    /// These settings on all windows.
+    pub fn try_all(&self, settings: &[(&'static dyn Kind, Hardware, f64)]) -> Result<Vec<Tried>> {
+        let jobs = settings.iter().flat_map(|(kind, hardware, target)| {
+            self.stages.iter().map(|stage| Job::of(kind.name(), stage, hardware.clone(), *target, self.seed))
+        });
+        let outcomes = self.runner.run(&jobs.collect::<Result<Vec<_>>>()?);
+        let joined = outcomes.chunks(self.stages.len().max(1)).filter_map(Outcome::joined);
+        let tried = settings.iter().zip(joined);
+        Ok(tried
+            .map(|((kind, hardware, target), outcome)| Tried {
+                kind: *kind,
+                hardware: hardware.clone(),
+                target: *target,
+                outcome,
+            })
+            .collect())
+    }
+
+    /// Everything that these rules may try; fixed splits are of the two types that do best alone against `ours`.
+    pub fn sweep(&self, rules: &[&str], single: &Hardware, breadth: Breadth, ours: &Outcome) -> Result<Vec<Tried>> {
+        let kinds: Vec<&'static dyn Kind> = rules.iter().filter_map(|rule| kind_named(rule)).collect();
+        let policy = &self.stages[0].policy;
+        let alone = if breadth.is_single { vec![single.clone()] } else { singles(policy) };
+        let with = |kind: &'static dyn Kind, hardware: &[Hardware]| -> Vec<(&'static dyn Kind, Hardware, f64)> {
+            let own = [Hardware::default()];
+            let hardware = if kind.is_given_hardware() { hardware } else { &own };
+            let targets: Vec<f64> = targets(kind).into_iter().step_by(breadth.every).collect();
+            let each = |h: &Hardware| targets.iter().map(|t| (kind, h.clone(), *t)).collect::<Vec<_>>();
+            hardware.iter().flat_map(each).collect()
+        };
+        let settings: Vec<_> = kinds.iter().flat_map(|kind| with(*kind, &alone)).collect();
+        let mut tried = self.try_all(&settings)?;
+        if !breadth.is_single {
+            let given = kinds.iter().filter(|kind| kind.is_given_hardware());
+            let settings = given.flat_map(|kind| {
+                let of_kind: Vec<Tried> = tried.iter().filter(|t| t.kind.name() == kind.name()).cloned().collect();
+                with(*kind, &splits(&alone, &of_kind, ours))
+            });
+            tried.extend(self.try_all(&settings.collect::<Vec<_>>())?);
+        }
+        Ok(tried)
+    }
+}
+
+/// Targets that a rule is swept over; one that means nothing where it has none.
+fn targets(kind: &dyn Kind) -> Vec<f64> {
+    if kind.targets().is_empty() { vec![0.0] } else { kind.targets() }
+}
+
+/// Fixed splits of the two types that do best alone.
+fn splits(alone: &[Hardware], tried: &[Tried], ours: &Outcome) -> Vec<Hardware> {
+    // Whoever never serves as well is compared by how few are late.
+    let late = |o: &Outcome| o.classes.iter().map(|c| c.arrived - c.met).sum::<u64>() as f64;
+    let rank = |hardware: &&Hardware| {
+        let on_it: Vec<Tried> = tried.iter().filter(|t| t.hardware == **hardware).cloned().collect();
+        match best(&on_it, ours) {
+            Some(best) => (false, best.outcome.cost),
+            None => (true, on_it.iter().map(|t| late(&t.outcome)).fold(f64::INFINITY, f64::min)),
+        }
+    };
+    let mut ranked: Vec<&Hardware> = alone.iter().collect();
+    ranked.sort_by(|a, b| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+    match ranked.as_slice() {
+        [first, second, ..] => fixed_splits(first, second),
+        _ => vec![],
+    }
+}
+
+/// The cheapest that serves every class as well as `ours`.
+pub fn best<'a>(tried: &'a [Tried], ours: &Outcome) -> Option<&'a Tried> {
+    let good = tried.iter().filter(|t| Comparison::serves_as_well(&t.outcome, ours));
+    good.min_by(|a, b| a.outcome.cost.total_cmp(&b.outcome.cost))
+}
+
+/// The one that serves most requests in time, the cheaper of two.
+pub fn nearest(tried: &[Tried]) -> Option<&Tried> {
+    tried.iter().max_by(|a, b| {
+        attainment(&a.outcome).total_cmp(&attainment(&b.outcome)).then(b.outcome.cost.total_cmp(&a.outcome.cost))
+    })
+}
+
+/// A setting and those with the next targets on either side.
+pub fn with_neighbours(of: &Tried) -> Vec<(&'static dyn Kind, Hardware, f64)> {
+    let targets = targets(of.kind);
+    let at = targets.iter().position(|t| *t == of.target).unwrap_or(0);
+    let near = targets.iter().enumerate().filter(|(index, _)| index.abs_diff(at) <= 1);
+    near.map(|(_, target)| (of.kind, of.hardware.clone(), *target)).collect()
+}
+
+/// Share of all requests that were met.
+pub fn attainment(outcome: &Outcome) -> f64 {
+    let (arrived, met) = outcome.classes.iter().fold((0, 0), |sum, c| (sum.0 + c.arrived, sum.1 + c.met));
+    if arrived == 0 { 1.0 } else { met as f64 / arrived as f64 }
+}
+
+/// Whether every class keeps its percentile.
+pub fn keeps(outcome: &Outcome) -> bool {
+    outcome.classes.iter().all(|c| c.attainment.unwrap_or(1.0) >= c.quantile)
+}
+
+/// The least share of hours kept of any class.
+pub fn hours_kept(outcome: &Outcome) -> f64 {
+    outcome.classes.iter().filter_map(|c| c.hours_kept).fold(1.0, f64::min)
+}

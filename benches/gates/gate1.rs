@@ -1,0 +1,183 @@
+//! Conversations and code against the best settings of reactive rules, at equal attainment, on three levels.
+
+use anyhow::Result;
+use poolwright::simulate::replay::Outcome;
+
+use crate::Bench;
+use crate::contest::{Breadth, Contest, Tried, attainment, best, hours_kept, nearest, with_neighbours};
+use crate::stage::{Job, REACTIVE};
+use crate::table::{Section, Table, percent, spread};
+use crate::workloads::{Workload, a, at_level, b};
+
+/// Promised shares.
+const LEVELS: [f64; 3] = [0.95, 0.99, 0.999];
+/// The policy of the swept rules promises this; the other levels are reached by other targets.
+const SWEPT_LEVEL: f64 = 0.99;
+/// Rules that are shown and not judged: they plan, as ours does.
+const PLANNING: [&str; 3] = ["melange", "inferno", "forecast-only"];
+const QUICK: [&str; 4] = ["hpa-running", "keda-rate", "kpa", "wva-v2"];
+/// Rules whose winners go over the week.
+const FINALISTS: usize = 3;
+/// Share of the hours that have to be kept.
+const HOURS: f64 = 0.95;
+/// Our changes, over those of the winner, at most.
+const ACTIONS: f64 = 1.0 / 3.0;
+
+pub fn play(bench: &Bench) -> Result<Section> {
+    let mut section = Section::new(
+        "1. Against HPA, KEDA, KPA and WVA",
+        "on A and B, promised to 95, 99 and 99.9 %: the share is reached, in 95 % of the hours too; the cost is at most \
+         that of the cheapest reactive setting that serves as well; at most a third of its changes.",
+    );
+    for workload in [a()?, b()?].iter().filter(|w| bench.has(w.id)) {
+        on(bench, workload, &mut section)?;
+    }
+    Ok(section)
+}
+
+fn on(bench: &Bench, workload: &Workload, section: &mut Section) -> Result<()> {
+    section.say(&format!("{}.", workload.words()));
+    let swept = bench.stages(workload, &at_level(&workload.policy, SWEPT_LEVEL))?;
+    let contest = Contest { runner: &bench.runner, stages: &swept, seed: bench.seeds[0] };
+    let ours: Result<Vec<Outcome>> = LEVELS
+        .iter()
+        .map(|level| {
+            let stages = bench.stages(workload, &at_level(&workload.policy, *level))?;
+            Contest { stages: &stages, ..contest }.ours()
+        })
+        .collect();
+    let ours = ours?;
+    let rules: Vec<&str> =
+        if bench.is_quick { QUICK.to_vec() } else { REACTIVE.iter().chain(&PLANNING).copied().collect() };
+    let breadth =
+        if bench.is_quick { Breadth { every: 2, is_single: true } } else { Breadth { every: 1, is_single: false } };
+    let tried = contest.sweep(&rules, &workload.single, breadth, &ours[1])?;
+    let names = bench.windows(workload).iter().map(|w| w.name).collect::<Vec<_>>().join(" and ");
+    section
+        .say(&format!("Swept on {names}, seed {}: the cheapest setting that serves as well as ours.", bench.seeds[0]));
+    section.table(&sweep_table(&rules, &tried, &ours));
+
+    let mut table = Table::new(&["promised", "who", "in time", "hours kept", "cost", "changes/day", "late, most by"]);
+    for (level, ours) in LEVELS.iter().zip(&ours) {
+        final_of(bench, workload, *level, ours, &tried, (section, &mut table))?;
+    }
+    section.say(&format!("{} on {}, seeds {:?}:", workload.id, bench.long(workload).name, bench.seeds));
+    section.table(&table);
+    Ok(())
+}
+
+/// Every rule's cheapest setting at each level, as cost over ours.
+fn sweep_table(rules: &[&str], tried: &[Tried], ours: &[Outcome]) -> Table {
+    let heads: Vec<String> = LEVELS.iter().map(|level| format!("as ours at {} %", 100.0 * level)).collect();
+    let mut head = vec!["rule", "tries"];
+    head.extend(heads.iter().map(String::as_str));
+    let mut table = Table::new(&head);
+    let own = |o: &Outcome| format!("{:.2}: {}", o.cost, percent(attainment(o)));
+    let mut row = vec!["poolwright".to_owned(), String::new()];
+    row.extend(ours.iter().map(own));
+    table.row(row);
+    for rule in rules {
+        let of_rule: Vec<Tried> = tried.iter().filter(|t| t.kind.name() == *rule).cloned().collect();
+        let mut row = vec![(*rule).to_owned(), of_rule.len().to_string()];
+        row.extend(ours.iter().map(|ours| match (best(&of_rule, ours), nearest(&of_rule)) {
+            (Some(best), _) => {
+                let target = best.outcome.target.map_or(String::new(), |t| format!(" at {t:.2}"));
+                format!("{:.3} x, {}{target}", best.outcome.cost / ours.cost, best.outcome.hardware)
+            }
+            (None, Some(nearest)) => format!("none; at most {}", percent(attainment(&nearest.outcome))),
+            (None, None) => String::new(),
+        }));
+        table.row(row);
+    }
+    table
+}
+
+/// Ours and the winners with all seeds over the long window; judged.
+fn final_of(
+    bench: &Bench,
+    workload: &Workload,
+    level: f64,
+    in_sweep: &Outcome,
+    tried: &[Tried],
+    (section, table): (&mut Section, &mut Table),
+) -> Result<()> {
+    let window = bench.long(workload);
+    let ours_stage = workload.stage(at_level(&workload.policy, level), window)?;
+    let ours_jobs: Result<Vec<Job>> = bench.seeds.iter().map(|seed| Job::ours(&ours_stage, *seed)).collect();
+    let ours = bench.runner.run(&ours_jobs?);
+    let stages = [workload.stage(at_level(&workload.policy, SWEPT_LEVEL), window)?];
+    let contest = Contest { runner: &bench.runner, stages: &stages, seed: bench.seeds[0] };
+    let candidates = contest.try_all(&candidates(tried, in_sweep))?;
+    let winner = best(&candidates, &ours[0]);
+    let shown = winner.or(nearest(&candidates));
+    let of_seed = |seed: u64| -> Result<Vec<Outcome>> {
+        let setting: Vec<_> = shown.iter().map(|t| (t.kind, t.hardware.clone(), t.target)).collect();
+        Ok(Contest { seed, ..contest }.try_all(&setting)?.into_iter().map(|t| t.outcome).collect())
+    };
+    let theirs: Result<Vec<Vec<Outcome>>> = bench.seeds.iter().map(|seed| of_seed(*seed)).collect();
+    let theirs: Vec<Outcome> = theirs?.into_iter().flatten().collect();
+    let promised = format!("{} %", 100.0 * level);
+    table.row(row(&promised, "poolwright", &ours));
+    if let Some(shown) = shown {
+        let mark = if winner.is_some() { "" } else { " (nobody serves as well; nearest)" };
+        table.row(row(&promised, &format!("{}{mark}", shown.words()), &theirs));
+    }
+    judge(section, &format!("{} {promised}", workload.id), level, &ours, winner.map(|_| theirs.as_slice()));
+    Ok(())
+}
+
+/// The winners of the rules that cost least, and their neighbours: what wins on a day may fall short in a week.
+fn candidates(
+    tried: &[Tried],
+    ours: &Outcome,
+) -> Vec<(&'static dyn poolwright::simulate::replay::Kind, poolwright::simulate::replay::Hardware, f64)> {
+    let of = |rule: &str| -> Vec<Tried> { tried.iter().filter(|t| t.kind.name() == rule).cloned().collect() };
+    let mut winners: Vec<(bool, Tried)> = vec![];
+    for rule in &REACTIVE {
+        let of_rule = of(rule);
+        match (best(&of_rule, ours), nearest(&of_rule)) {
+            (Some(best), _) => winners.push((false, best.clone())),
+            (None, Some(nearest)) => winners.push((true, nearest.clone())),
+            (None, None) => {}
+        }
+    }
+    winners.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.outcome.cost.total_cmp(&b.1.outcome.cost)));
+    winners.truncate(FINALISTS);
+    winners.iter().flat_map(|(_, winner)| with_neighbours(winner)).collect()
+}
+
+fn row(promised: &str, who: &str, outcomes: &[Outcome]) -> Vec<String> {
+    let all = |of: &dyn Fn(&Outcome) -> f64| outcomes.iter().map(of).collect::<Vec<f64>>();
+    let worst = outcomes.first().and_then(|o| {
+        let late = o.classes.iter().flat_map(|c| &c.late).max_by_key(|(_, n)| **n)?;
+        Some(format!("{} {}", late.0.words(), late.1))
+    });
+    let three = |share: f64| format!("{:.3} %", 100.0 * share);
+    vec![
+        promised.to_owned(),
+        who.to_owned(),
+        spread(&all(&attainment), three),
+        spread(&all(&hours_kept), |share| format!("{:.1} %", 100.0 * share)),
+        spread(&all(&|o| o.cost), |cost| format!("{cost:.0}")),
+        spread(&all(&Outcome::actions_per_day), |n| format!("{n:.0}")),
+        worst.unwrap_or_default(),
+    ]
+}
+
+fn judge(section: &mut Section, of: &str, level: f64, ours: &[Outcome], winner: Option<&[Outcome]>) {
+    let worst = ours.iter().map(attainment).fold(1.0, f64::min);
+    section.judge(worst >= level, format!("{of}: in time {:.3} %", 100.0 * worst));
+    let hours = ours.iter().map(hours_kept).fold(1.0, f64::min);
+    section.judge(hours >= HOURS, format!("hours {:.0} %", 100.0 * hours));
+    let Some(theirs) = winner else {
+        section.judge(true, "nobody serves as well".to_owned());
+        return;
+    };
+    let ratios = |of: &dyn Fn(&Outcome) -> f64| {
+        ours.iter().zip(theirs).map(|(o, t)| of(o) / of(t).max(1e-9)).fold(0.0, f64::max)
+    };
+    let cost = ratios(&|o| o.cost);
+    section.judge(cost <= 1.0, format!("cost {cost:.3} of {}'s", theirs[0].rule));
+    let actions = ratios(&Outcome::actions_per_day);
+    section.judge(actions <= ACTIONS, format!("changes {actions:.2}"));
+}

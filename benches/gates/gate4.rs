@@ -1,0 +1,86 @@
+//! How far from a planner that knows the true rates of the minutes to come.
+
+use anyhow::Result;
+use poolwright::simulate::replay::{Kind, Outcome, kind_named};
+
+use crate::Bench;
+use crate::contest::{Contest, Tried, attainment, best, nearest, with_neighbours};
+use crate::gate2::fitting;
+use crate::stage::Job;
+use crate::table::{Section, Table, percent};
+use crate::workloads::{Workload, a, b, c};
+
+const MARK: f64 = 1.25;
+const QUICK_EVERY: usize = 2;
+
+pub fn play(bench: &Bench) -> Result<Section> {
+    let mut section = Section::new(
+        "4. Against a planner that knows the rates",
+        "on A, B and C, promised to 99 %: at most 1.25 times the cost of the planner that knows the true rates of every \
+         minute, not the requests, with the same start-up times and as good a service; 1.15 is the aim.",
+    );
+    let mut table = Table::new(&["on", "rule", "in time", "cost", "ours over it", "changes/day"]);
+    for workload in [a()?, b()?, c()?].iter().filter(|w| bench.has(w.id)) {
+        on(bench, workload, &mut section, &mut table)?;
+    }
+    section.table(&table);
+    section.say(
+        "The oracle is tried with factors on the true rates and judged by the cheapest that serves as well as ours. \
+         `oracle-instant` has replicas that start at once: what no forecast can reach.",
+    );
+    Ok(section)
+}
+
+fn on(bench: &Bench, workload: &Workload, section: &mut Section, table: &mut Table) -> Result<()> {
+    let policy = fitting(bench, workload.policy.clone());
+    let stages = bench.stages(workload, &policy)?;
+    let contest = Contest { runner: &bench.runner, stages: &stages, seed: bench.seeds[0] };
+    let long = bench.long(workload);
+    let last = [workload.stage(policy, long)?];
+    let is_same = bench.windows(workload).len() == 1;
+    let mut least: Option<f64> = None;
+    for rule in ["oracle", "oracle-instant"] {
+        let Some(kind) = kind_named(rule) else { continue };
+        let swept = sweep(bench, &contest, kind)?;
+        let short = contest.ours()?;
+        let ours = bench.runner.run(&[Job::ours(&last[0], contest.seed)?]).remove(0);
+        let finalists = match best(&swept, &short).or(nearest(&swept)) {
+            Some(one) if !is_same => Contest { stages: &last, ..contest }.try_all(&with_neighbours(one))?,
+            _ => swept,
+        };
+        if rule == "oracle" {
+            table.row(row(workload, "poolwright", &ours, None));
+        }
+        let winner = best(&finalists, &ours);
+        let Some(shown) = winner.or(nearest(&finalists)) else { continue };
+        let note = if winner.is_some() { "" } else { " (serves no better; nearest)" };
+        let ratio = ours.cost / shown.outcome.cost;
+        table.row(row(workload, &format!("{}{note}", shown.words()), &shown.outcome, Some(ratio)));
+        if rule == "oracle" {
+            least = Some(ratio);
+        }
+    }
+    if let Some(ratio) = least {
+        section.judge(ratio <= MARK, format!("{}: {ratio:.3} x", workload.id));
+    }
+    section.say(&format!("{}; played: {}, seed {}.", workload.words(), long.name, contest.seed));
+    Ok(())
+}
+
+fn sweep(bench: &Bench, contest: &Contest<'_>, kind: &'static dyn Kind) -> Result<Vec<Tried>> {
+    let every = if bench.is_quick { QUICK_EVERY } else { 1 };
+    let settings: Vec<_> =
+        kind.targets().into_iter().step_by(every).map(|target| (kind, Default::default(), target)).collect();
+    contest.try_all(&settings)
+}
+
+fn row(workload: &Workload, who: &str, outcome: &Outcome, ratio: Option<f64>) -> Vec<String> {
+    vec![
+        workload.id.to_owned(),
+        who.to_owned(),
+        percent(attainment(outcome)),
+        format!("{:.0}", outcome.cost),
+        ratio.map_or(String::new(), |r| format!("{r:.3} x")),
+        format!("{:.0}", outcome.actions_per_day()),
+    ]
+}
