@@ -16,7 +16,19 @@ pub struct Tried {
     pub outcome: Outcome,
 }
 
+/// A rule, its hardware and its target.
+pub type Setting = (&'static dyn Kind, Hardware, f64);
+
 impl Tried {
+    pub fn setting(&self) -> Setting {
+        (self.kind, self.hardware.clone(), self.target)
+    }
+
+    /// Whether it differs in the target at most.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.kind.name() == other.kind.name() && self.hardware == other.hardware
+    }
+
     pub fn words(&self) -> String {
         let Outcome { rule, hardware, target, .. } = &self.outcome;
         let target = target.map_or(String::new(), |t| format!(" at {t:.2}"));
@@ -50,7 +62,7 @@ impl Contest<'_> {
     }
 
     /// These settings on all windows.
-    pub fn try_all(&self, settings: &[(&'static dyn Kind, Hardware, f64)]) -> Result<Vec<Tried>> {
+    pub fn try_all(&self, settings: &[Setting]) -> Result<Vec<Tried>> {
         let jobs = settings.iter().flat_map(|(kind, hardware, target)| {
             self.stages.iter().map(|stage| Job::of(kind.name(), stage, hardware.clone(), *target, self.seed))
         });
@@ -72,7 +84,7 @@ impl Contest<'_> {
         let kinds: Vec<&'static dyn Kind> = rules.iter().filter_map(|rule| kind_named(rule)).collect();
         let policy = &self.stages[0].policy;
         let alone = if breadth.is_single { vec![single.clone()] } else { singles(policy) };
-        let with = |kind: &'static dyn Kind, hardware: &[Hardware]| -> Vec<(&'static dyn Kind, Hardware, f64)> {
+        let with = |kind: &'static dyn Kind, hardware: &[Hardware]| -> Vec<Setting> {
             let own = [Hardware::default()];
             let hardware = if kind.is_given_hardware() { hardware } else { &own };
             let targets: Vec<f64> = targets(kind).into_iter().step_by(breadth.every).collect();
@@ -90,6 +102,30 @@ impl Contest<'_> {
             tried.extend(self.try_all(&settings.collect::<Vec<_>>())?);
         }
         Ok(tried)
+    }
+}
+
+impl Contest<'_> {
+    /// More targets between every rule's cheapest setting that serves as well as one of `ours` and the next cheaper on
+    /// the same hardware, which does not: `parts` of them, so that nobody loses by the steps of its list.
+    pub fn refine(&self, rules: &[&str], tried: &mut Vec<Tried>, ours: &[Outcome], parts: u32) -> Result<()> {
+        let mut settings: Vec<Setting> = vec![];
+        for rule in rules {
+            let of_rule: Vec<Tried> = tried.iter().filter(|t| t.kind.name() == *rule).cloned().collect();
+            for best in ours.iter().filter_map(|ours| best(&of_rule, ours)) {
+                let cheaper = of_rule.iter().filter(|t| t.is_beside(best) && t.outcome.cost < best.outcome.cost);
+                let next = cheaper.max_by(|a, b| a.outcome.cost.total_cmp(&b.outcome.cost));
+                let Some(next) = next else { continue };
+                for part in 1..=parts {
+                    let target = best.target + (next.target - best.target) * f64::from(part) / f64::from(parts + 1);
+                    let setting = (best.kind, best.hardware.clone(), target);
+                    let is_new = settings.iter().all(|s| (s.0.name(), &s.1, s.2) != (*rule, &setting.1, target));
+                    settings.extend(is_new.then_some(setting));
+                }
+            }
+        }
+        tried.extend(self.try_all(&settings)?);
+        Ok(())
     }
 }
 
@@ -133,12 +169,14 @@ pub fn nearest(tried: &[Tried]) -> Option<&Tried> {
     })
 }
 
-/// A setting and those with the next targets on either side.
-pub fn with_neighbours(of: &Tried) -> Vec<(&'static dyn Kind, Hardware, f64)> {
-    let targets = targets(of.kind);
-    let at = targets.iter().position(|t| *t == of.target).unwrap_or(0);
-    let near = targets.iter().enumerate().filter(|(index, _)| index.abs_diff(at) <= 1);
-    near.map(|(_, target)| (of.kind, of.hardware.clone(), *target)).collect()
+/// A setting and those that were tried with the next targets on either side.
+pub fn with_neighbours(of: &Tried, tried: &[Tried]) -> Vec<Setting> {
+    let mut near: Vec<&Tried> = tried.iter().filter(|t| t.is_beside(of)).collect();
+    near.sort_by(|a, b| a.target.total_cmp(&b.target));
+    near.dedup_by(|a, b| a.target == b.target);
+    let at = near.iter().position(|t| t.target == of.target).unwrap_or(0);
+    let near = near.iter().enumerate().filter(|(index, _)| index.abs_diff(at) <= 1);
+    near.map(|(_, t)| t.setting()).collect()
 }
 
 /// Share of all requests that were met.

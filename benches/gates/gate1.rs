@@ -4,7 +4,7 @@ use anyhow::Result;
 use poolwright::simulate::replay::Outcome;
 
 use crate::Bench;
-use crate::contest::{Breadth, Contest, Tried, attainment, best, hours_kept, nearest, with_neighbours};
+use crate::contest::{Breadth, Contest, Setting, Tried, attainment, best, hours_kept, nearest, with_neighbours};
 use crate::stage::{Job, REACTIVE};
 use crate::table::{Section, Table, percent, spread};
 use crate::workloads::{Workload, a, at_level, b};
@@ -51,7 +51,8 @@ fn on(bench: &Bench, workload: &Workload, section: &mut Section) -> Result<()> {
         if bench.is_quick { QUICK.to_vec() } else { REACTIVE.iter().chain(&PLANNING).copied().collect() };
     let breadth =
         if bench.is_quick { Breadth { every: 2, is_single: true } } else { Breadth { every: 1, is_single: false } };
-    let tried = contest.sweep(&rules, &workload.single, breadth, &ours[1])?;
+    let mut tried = contest.sweep(&rules, &workload.single, breadth, &ours[1])?;
+    contest.refine(&rules, &mut tried, &ours, if bench.is_quick { 1 } else { 2 })?;
     let names = bench.windows(workload).iter().map(|w| w.name).collect::<Vec<_>>().join(" and ");
     section
         .say(&format!("Swept on {names}, seed {}: the cheapest setting that serves as well as ours.", bench.seeds[0]));
@@ -111,7 +112,7 @@ fn final_of(
     let winner = best(&candidates, &ours[0]);
     let shown = winner.or(nearest(&candidates));
     let of_seed = |seed: u64| -> Result<Vec<Outcome>> {
-        let setting: Vec<_> = shown.iter().map(|t| (t.kind, t.hardware.clone(), t.target)).collect();
+        let setting: Vec<_> = shown.iter().map(|t| t.setting()).collect();
         Ok(Contest { seed, ..contest }.try_all(&setting)?.into_iter().map(|t| t.outcome).collect())
     };
     let theirs: Result<Vec<Vec<Outcome>>> = bench.seeds.iter().map(|seed| of_seed(*seed)).collect();
@@ -127,10 +128,7 @@ fn final_of(
 }
 
 /// The winners of the rules that cost least, and their neighbours: what wins on a day may fall short in a week.
-fn candidates(
-    tried: &[Tried],
-    ours: &Outcome,
-) -> Vec<(&'static dyn poolwright::simulate::replay::Kind, poolwright::simulate::replay::Hardware, f64)> {
+fn candidates(tried: &[Tried], ours: &Outcome) -> Vec<Setting> {
     let of = |rule: &str| -> Vec<Tried> { tried.iter().filter(|t| t.kind.name() == rule).cloned().collect() };
     let mut winners: Vec<(bool, Tried)> = vec![];
     for rule in &REACTIVE {
@@ -143,7 +141,7 @@ fn candidates(
     }
     winners.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.outcome.cost.total_cmp(&b.1.outcome.cost)));
     winners.truncate(FINALISTS);
-    winners.iter().flat_map(|(_, winner)| with_neighbours(winner)).collect()
+    winners.iter().flat_map(|(_, winner)| with_neighbours(winner, tried)).collect()
 }
 
 fn row(promised: &str, who: &str, outcomes: &[Outcome]) -> Vec<String> {

@@ -11,6 +11,8 @@ use crate::table::{Section, Table, percent};
 use crate::workloads::{Workload, a, b, c};
 
 const MARK: f64 = 1.25;
+/// Factors on the true rates; the plan for them serves more than is promised, so that less is enough.
+const FACTORS: [f64; 13] = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1, 1.2];
 const QUICK_EVERY: usize = 2;
 
 pub fn play(bench: &Bench) -> Result<Section> {
@@ -45,7 +47,7 @@ fn on(bench: &Bench, workload: &Workload, section: &mut Section, table: &mut Tab
         let short = contest.ours()?;
         let ours = bench.runner.run(&[Job::ours(&last[0], contest.seed)?]).remove(0);
         let finalists = match best(&swept, &short).or(nearest(&swept)) {
-            Some(one) if !is_same => Contest { stages: &last, ..contest }.try_all(&with_neighbours(one))?,
+            Some(one) if !is_same => Contest { stages: &last, ..contest }.try_all(&with_neighbours(one, &swept))?,
             _ => swept,
         };
         if rule == "oracle" {
@@ -70,7 +72,7 @@ fn on(bench: &Bench, workload: &Workload, section: &mut Section, table: &mut Tab
 fn sweep(bench: &Bench, contest: &Contest<'_>, kind: &'static dyn Kind) -> Result<Vec<Tried>> {
     let every = if bench.is_quick { QUICK_EVERY } else { 1 };
     let settings: Vec<_> =
-        kind.targets().into_iter().step_by(every).map(|target| (kind, Default::default(), target)).collect();
+        FACTORS.into_iter().step_by(every).map(|target| (kind, Default::default(), target)).collect();
     contest.try_all(&settings)
 }
 
