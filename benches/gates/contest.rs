@@ -41,8 +41,17 @@ impl Tried {
 pub struct Breadth {
     /// Every how manieth target.
     pub every: usize,
-    /// Only the best single type instead of every type and splits.
-    pub is_single: bool,
+    pub hardware: Tries,
+}
+
+/// Hardware that a rule may try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tries {
+    /// The type that is best for the busiest minute.
+    BestType,
+    EachType,
+    /// And fixed splits of the two that do best alone.
+    EachTypeAndSplits,
 }
 
 /// The windows of one contest.
@@ -83,7 +92,7 @@ impl Contest<'_> {
     pub fn sweep(&self, rules: &[&str], single: &Hardware, breadth: Breadth, ours: &Outcome) -> Result<Vec<Tried>> {
         let kinds: Vec<&'static dyn Kind> = rules.iter().filter_map(|rule| kind_named(rule)).collect();
         let policy = &self.stages[0].policy;
-        let alone = if breadth.is_single { vec![single.clone()] } else { singles(policy) };
+        let alone = if breadth.hardware == Tries::BestType { vec![single.clone()] } else { singles(policy) };
         let with = |kind: &'static dyn Kind, hardware: &[Hardware]| -> Vec<Setting> {
             let own = [Hardware::default()];
             let hardware = if kind.is_given_hardware() { hardware } else { &own };
@@ -93,7 +102,7 @@ impl Contest<'_> {
         };
         let settings: Vec<_> = kinds.iter().flat_map(|kind| with(*kind, &alone)).collect();
         let mut tried = self.try_all(&settings)?;
-        if !breadth.is_single {
+        if breadth.hardware == Tries::EachTypeAndSplits {
             let given = kinds.iter().filter(|kind| kind.is_given_hardware());
             let settings = given.flat_map(|kind| {
                 let of_kind: Vec<Tried> = tried.iter().filter(|t| t.kind.name() == kind.name()).cloned().collect();
@@ -160,6 +169,12 @@ fn splits(alone: &[Hardware], tried: &[Tried], ours: &Outcome) -> Vec<Hardware> 
 pub fn best<'a>(tried: &'a [Tried], ours: &Outcome) -> Option<&'a Tried> {
     let good = tried.iter().filter(|t| Comparison::serves_as_well(&t.outcome, ours));
     good.min_by(|a, b| a.outcome.cost.total_cmp(&b.outcome.cost))
+}
+
+/// The cheapest that serves every class of a promised share as promised.
+pub fn cheapest_at(tried: &[Tried], level: f64) -> Option<&Tried> {
+    let keeps = |t: &&Tried| t.outcome.classes.iter().all(|c| c.attainment.unwrap_or(1.0) >= level);
+    tried.iter().filter(keeps).min_by(|a, b| a.outcome.cost.total_cmp(&b.outcome.cost))
 }
 
 /// The one that serves most requests in time, the cheaper of two.

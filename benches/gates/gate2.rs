@@ -1,7 +1,7 @@
 //! One fleet for three classes against a fleet for each of them, under our own rule.
 
 use anyhow::Result;
-use poolwright::policy::{Policy, Promise};
+use poolwright::policy::Policy;
 use poolwright::simulate::replay::Outcome;
 
 use crate::Bench;
@@ -10,19 +10,6 @@ use crate::table::{Section, Table, percent, spread};
 use crate::workloads::{Workload, c, policy};
 
 const SAVING: f64 = 0.10;
-/// Deadline of batch work in windows of a few hours: work that is left at the end would cost nothing.
-const QUICK_DEADLINE_SECONDS: f64 = 3600.0;
-
-/// The policy with a deadline that fits the window.
-pub fn fitting(bench: &Bench, mut policy: Policy) -> Policy {
-    for class in policy.classes.iter_mut().filter(|_| bench.is_quick) {
-        if let Promise::Deadline { seconds } = &mut class.promise {
-            *seconds = QUICK_DEADLINE_SECONDS;
-        }
-    }
-    policy
-}
-
 pub fn play(bench: &Bench) -> Result<Section> {
     let mut section = Section::new(
         "2. One fleet for all classes",
@@ -30,8 +17,8 @@ pub fn play(bench: &Bench) -> Result<Section> {
     );
     let workload = c()?;
     section.say(&format!("{}.", workload.words()));
-    let shared = runs(bench, &workload, fitting(bench, workload.policy.clone()))?;
-    let apart = runs(bench, &workload, fitting(bench, policy("apart")?))?;
+    let shared = runs(bench, &workload, workload.policy.clone())?;
+    let apart = runs(bench, &workload, policy("apart")?)?;
     let mut table = Table::new(&["fleet", "cost", "chat", "code", "batch", "changes/day"]);
     for (name, outcomes) in [("one for all", &shared), ("one for each", &apart)] {
         let class = |class: usize| {

@@ -6,15 +6,15 @@ use poolwright::policy::Policy;
 use poolwright::simulate::replay::{Hardware, Outcome, singles};
 
 use crate::Bench;
-use crate::contest::{attainment, keeps};
-use crate::stage::{Job, Stage};
+use crate::contest::{Contest, attainment, keeps};
+use crate::stage::Stage;
 use crate::table::{Section, Table, percent};
 use crate::workloads::{Workload, only_on, small};
 
 /// Share of the saving on paper that has to be left.
 const SURVIVES: f64 = 0.8;
 /// Savings below this are none.
-const LEAST_SAVING: f64 = 0.02;
+const LEAST_SAVING: f64 = 0.05;
 /// Every so manieth minute is sized.
 const EVERY: usize = 10;
 
@@ -34,10 +34,12 @@ pub fn play(bench: &Bench) -> Result<Section> {
 }
 
 fn on(bench: &Bench, name: &str, workload: &Workload, section: &mut Section, table: &mut Table) -> Result<()> {
-    let window = bench.windows(workload)[0];
     let seed = bench.seeds[0];
-    let mixed = workload.stage(workload.policy.clone(), window)?;
-    let on_paper = |policy: &Policy| paper(&mixed, policy, seed);
+    let mixed = bench.stages(workload, &workload.policy)?;
+    let on_paper = |policy: &Policy| {
+        let each = mixed.iter().map(|stage| paper(stage, policy, seed) * stage.seconds()).sum::<f64>();
+        each / mixed.iter().map(|stage| stage.seconds()).sum::<f64>()
+    };
     let mut alone: Vec<(Hardware, f64)> = singles(&workload.policy)
         .into_iter()
         .map(|hardware| {
@@ -52,8 +54,9 @@ fn on(bench: &Bench, name: &str, workload: &Workload, section: &mut Section, tab
         return Ok(());
     };
     let mixed_paper = on_paper(&workload.policy);
-    let restricted = workload.stage(only_on(&workload.policy, &single), window)?;
-    let outcomes = bench.runner.run(&[Job::ours(&mixed, seed)?, Job::ours(&restricted, seed)?]);
+    let restricted = bench.stages(workload, &only_on(&workload.policy, &single))?;
+    let contest = Contest { runner: &bench.runner, stages: &mixed, seed };
+    let outcomes = [contest.ours()?, Contest { stages: &restricted, ..contest }.ours()?];
     let words = single.words(&workload.policy);
     for (fleet, cost, outcome) in [("mixed", mixed_paper, &outcomes[0]), (words.as_str(), single_paper, &outcomes[1])] {
         table.row(vec![

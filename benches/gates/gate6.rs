@@ -10,7 +10,9 @@ use crate::table::{Section, Table, percent};
 use crate::workloads::{Workload, a, starting_in};
 
 /// Time that servers take over what the model says.
-const FACTORS: [f64; 4] = [1.0, 1.5, 1.25, 1.0 / 1.5];
+const FACTORS: [f64; 5] = [1.0, 1.25, 1.5, 0.75, 0.5];
+/// Errors from which on a run is judged.
+const JUDGED_ERROR: f64 = 0.5;
 /// Time to recover, minutes.
 const RECOVERY_MINUTES: usize = 15;
 /// Minutes that are judged together.
@@ -70,7 +72,7 @@ fn errors(bench: &Bench, workload: &Workload, section: &mut Section) -> Result<(
             format!("{:.0}", outcome.cost),
             format!("{:.0}", outcome.actions_per_day()),
         ]);
-        if (factor - 1.0).abs() > 0.3 {
+        if (factor - 1.0).abs() >= JUDGED_ERROR {
             let minute = from.map_or("never".to_owned(), |minute| format!("from minute {minute}"));
             let is_met = from.is_some_and(|minute| minute <= RECOVERY_MINUTES) && then >= level;
             section.judge(is_met, format!("{factor:.2} times: {minute}, then {}", percent(then)));

@@ -45,8 +45,6 @@ struct Track {
     lengths: Lengths,
     /// Where its recording stands when the workload's clock shows zero, hours.
     offset_hours: f64,
-    /// Of the workload's scale.
-    weight: f64,
 }
 
 /// A workload at the scale of the benches.
@@ -108,7 +106,7 @@ fn recording(file: &str) -> Result<Arc<Recording>> {
 }
 
 fn track(class: &'static str, recording: Arc<Recording>, lengths: Lengths) -> Track {
-    Track { class, recording, lengths, offset_hours: 0.0, weight: 1.0 }
+    Track { class, recording, lengths, offset_hours: 0.0 }
 }
 
 fn chat() -> Result<Track> {
@@ -119,6 +117,13 @@ fn chat() -> Result<Track> {
 fn code() -> Result<Track> {
     let lengths = Lengths::Drawn(Arc::new(Trace::code()?));
     Ok(track("code", recording("azure2024_code_week_rpm_digitised.csv.gz")?, lengths))
+}
+
+/// Steady batch work that ends a deadline before the window does: what is left at the end would cost nothing.
+fn steady(rate: f64, seconds: f64, deadline_seconds: f64) -> Result<Arc<Recording>> {
+    let end = seconds - deadline_seconds;
+    let csv = format!("t_s,rate_rps\n0,{rate}\n{end},0\n");
+    Ok(Arc::new(Recording::parse("steady batch work", csv.as_bytes(), None)?))
 }
 
 /// A steady stream of batch requests with the lengths of conversations, so many of all tokens.
@@ -133,7 +138,8 @@ fn batch(others: &[Track]) -> Result<Track> {
     };
     let trace = Trace::conversation()?;
     let rate = BATCH_TOKENS / (1.0 - BATCH_TOKENS) * others.iter().map(of).sum::<f64>() / tokens(&trace);
-    let csv = format!("t_s,rate_rps\n0,{rate}\n302400,{rate}\n");
+    // replaced by one that fits the window when it is played
+    let csv = format!("t_s,rate_rps\n0,{rate}\n{HOUR},{rate}\n");
     let recording = Arc::new(Recording::parse("steady batch work", csv.as_bytes(), None)?);
     Ok(track("batch", recording, Lengths::Drawn(Arc::new(trace))))
 }
@@ -292,19 +298,31 @@ impl Workload {
         let class = policy.classes.iter().position(|c| c.name == track.class).context(track.class)?;
         let has = |model: &poolwright::policy::Model| model.classes.iter().any(|(c, _)| *c == class);
         let model = policy.models.iter().position(has).context(track.class)?;
-        let begin = track.recording.begin_seconds();
-        let from_seconds = begin + HOUR * (window.from_hours + track.offset_hours);
+        let seconds = HOUR * window.hours;
+        let (recording, from_seconds) = match policy.classes[class].promise {
+            Promise::Deadline { seconds: deadline } => (steady(track.recording.mean_rate(), seconds, deadline)?, 0.0),
+            Promise::Latency { .. } => {
+                let hours = window.from_hours + track.offset_hours;
+                (Arc::clone(&track.recording), track.recording.begin_seconds() + HOUR * hours)
+            }
+        };
         Ok(Play {
             class: Some(class),
-            scale: self.scale * track.weight,
+            scale: self.scale,
             from_seconds,
-            to_seconds: from_seconds + HOUR * window.hours,
-            ..Play::whole(Arc::clone(&track.recording), model, track.lengths.clone())
+            to_seconds: from_seconds + seconds,
+            ..Play::whole(recording, model, track.lengths.clone())
         })
     }
 
-    /// A window of it under `policy`, which is the workload's own or has the same classes.
-    pub fn stage(&self, policy: Policy, window: Window) -> Result<Arc<Stage>> {
+    /// A window of it under `policy`, which is the workload's own or has the same classes. A deadline is at most a third
+    /// of the window.
+    pub fn stage(&self, mut policy: Policy, window: Window) -> Result<Arc<Stage>> {
+        for class in &mut policy.classes {
+            if let Promise::Deadline { seconds } = &mut class.promise {
+                *seconds = seconds.min(HOUR * window.hours / 3.0);
+            }
+        }
         let traffic = self.traffic(&policy, window)?;
         Ok(Arc::new(Stage::new(format!("{} {}", self.id, window.name), policy, traffic)))
     }
