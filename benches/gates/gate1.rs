@@ -196,16 +196,16 @@ fn judge(section: &mut Section, of: &str, level: f64, ours: &[Outcome], winner: 
     let worst = ours.iter().map(attainment).fold(1.0, f64::min);
     section.judge(worst >= level, format!("{of}: in time {:.3} %", 100.0 * worst));
     let hours = ours.iter().map(hours_kept).fold(1.0, f64::min);
-    section.judge(hours >= HOURS, format!("hours {:.0} %", 100.0 * hours));
+    section.judge(hours >= HOURS, format!("{of}: {:.1} % of the hours kept", 100.0 * hours));
     let Some(theirs) = winner else {
-        section.judge(true, "nobody serves as well".to_owned());
+        section.judge(true, format!("{of}: nobody serves as well at any cost"));
         return;
     };
     let ratios = |of: &dyn Fn(&Outcome) -> f64| {
         ours.iter().zip(theirs).map(|(o, t)| of(o) / of(t).max(1e-9)).fold(0.0, f64::max)
     };
     let cost = ratios(&|o| o.cost);
-    section.judge(cost <= 1.0, format!("cost {cost:.3} of {}'s", theirs[0].rule));
+    section.judge(cost <= 1.0, format!("{of}: {cost:.3} x the cost of {}", theirs[0].rule));
     let actions = ratios(&Outcome::actions_per_day);
-    section.judge(actions <= ACTIONS, format!("changes {actions:.2}"));
+    section.judge(actions <= ACTIONS, format!("{of}: {actions:.2} x its changes"));
 }

@@ -19,11 +19,16 @@ pub fn play(bench: &Bench) -> Result<Section> {
     section.say(&format!("{}.", workload.words()));
     let shared = runs(bench, &workload, workload.policy.clone())?;
     let apart = runs(bench, &workload, policy("apart")?)?;
+    let parts = [
+        ("one for all, without batch work", runs_of(bench, &workload.with(&["chat", "code"]))?),
+        ("one for all, batch work only", runs_of(bench, &workload.with(&["batch"]))?),
+    ];
     let mut table = Table::new(&["fleet", "cost", "chat", "code", "batch", "changes/day"]);
-    for (name, outcomes) in [("one for all", &shared), ("one for each", &apart)] {
+    let judged = [("one for all", &shared), ("one for each", &apart)];
+    for (name, outcomes) in judged.into_iter().chain(parts.iter().map(|(name, outcomes)| (*name, outcomes))) {
         let class = |class: usize| {
-            let all: Vec<f64> = outcomes.iter().map(|o| o.classes[class].attainment.unwrap_or(1.0)).collect();
-            spread(&all, percent)
+            let all: Vec<f64> = outcomes.iter().filter_map(|o| o.classes[class].attainment).collect();
+            if all.is_empty() { String::new() } else { spread(&all, percent) }
         };
         let costs: Vec<f64> = outcomes.iter().map(|o| o.cost).collect();
         let actions: Vec<f64> = outcomes.iter().map(Outcome::actions_per_day).collect();
@@ -46,6 +51,11 @@ pub fn play(bench: &Bench) -> Result<Section> {
     let is_equal = shared.iter().zip(&apart).all(|(s, a)| serves(s, a));
     section.judge(is_equal, if is_equal { "serves as well".into() } else { "does not serve as well".into() });
     Ok(section)
+}
+
+/// Under its own policy.
+fn runs_of(bench: &Bench, workload: &Workload) -> Result<Vec<Outcome>> {
+    runs(bench, workload, workload.policy.clone())
 }
 
 fn runs(bench: &Bench, workload: &Workload, policy: Policy) -> Result<Vec<Outcome>> {

@@ -36,7 +36,7 @@ pub fn play(bench: &Bench) -> Result<Section> {
         let least = ours.iter().map(attainment).fold(1.0, f64::min);
         let share = ours.iter().map(|o| o.cost / fixed).fold(0.0, f64::max);
         figures.push((least >= LEVEL, format!("{minutes:.0} min: in time {}", percent(least))));
-        figures.push((share <= mark, format!("{} of static", percent(share))));
+        figures.push((share <= mark, format!("{minutes:.0} min: {} of the static cost", percent(share))));
     }
     figures.into_iter().for_each(|(is_met, figure)| section.judge(is_met, figure));
     section.say(&format!("Played: {}, seeds {:?}.", window.name, bench.seeds));

@@ -78,8 +78,10 @@ fn on(bench: &Bench, name: &str, workload: &Workload, section: &mut Section, tab
         left >= SURVIVES * planned,
         format!("{name}: {} of {} saved, {:.0} %", percent(left), percent(planned), 100.0 * left / planned),
     );
-    let (both, mixed) = (keeps(&outcomes[1]), keeps(&outcomes[0]));
-    section.judge(mixed || !both, format!("in time {}", percent(attainment(&outcomes[0]))));
+    section.judge(
+        keeps(&outcomes[0]) || !keeps(&outcomes[1]),
+        format!("{name}: in time {}", percent(attainment(&outcomes[0]))),
+    );
     Ok(())
 }
 

@@ -17,10 +17,24 @@ use sha2::{Digest, Sha256};
 
 /// Rules that know nothing of our planner: what they do hangs on fewer sources.
 pub const REACTIVE: [&str; 7] = ["hpa-kv", "hpa-running", "hpa-queue", "keda-rate", "kpa", "wva-v1", "wva-v2"];
-/// Folders of the sources that they hang on; their first fleet and the true rates are part of the key.
-const REACTIVE_SOURCES: [&str; 4] = ["simulate", "perf", "policy", "observe"];
-/// Parts of `simulate` that nobody but us runs through.
-const NOT_REACTIVE: [&str; 2] = ["ours.rs", "joined.rs"];
+/// Rooms that they hang on; their first fleet and the true rates are part of the key.
+const REACTIVE_ROOMS: [&str; 4] = ["simulate", "perf", "policy", "observe"];
+/// Rooms that any run hangs on.
+const ROOMS: [&str; 8] = ["simulate", "perf", "policy", "observe", "demand", "plan", "safety", "control"];
+/// What is told of runs, inside the room of the replay: all but these files and folders of it.
+const REPLAY: [&str; 11] = [
+    "arrivals",
+    "arrivals.rs",
+    "books.rs",
+    "lengths.rs",
+    "opponents",
+    "play.rs",
+    "recording",
+    "recording.rs",
+    "run.rs",
+    "truth.rs",
+    "view.rs",
+];
 
 /// See the module.
 #[derive(Debug)]
@@ -116,9 +130,7 @@ impl Runner {
         if let Some(folder) = &folder {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
-        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let all = sources(&[src.clone()], &[])?;
-        let reactive = sources(&REACTIVE_SOURCES.map(|room| src.join(room)), &NOT_REACTIVE)?;
+        let (all, reactive) = (sources(&ROOMS, false)?, sources(&REACTIVE_ROOMS, true)?);
         let (known, done) = (Mutex::default(), AtomicUsize::new(0));
         Ok(Self { threads, folder, sources: (all, reactive), known, began: Instant::now(), done })
     }
@@ -193,22 +205,29 @@ impl Runner {
     }
 }
 
-/// Digest of all Rust and JSON sources in these folders but those named.
-fn sources(folders: &[PathBuf], without: &[&str]) -> Result<String> {
-    let mut all = Sha256::new();
-    let mut open: Vec<PathBuf> = folders.to_vec();
+/// Digest of the sources of these rooms, as far as runs hang on them; our own rule is not one of the reactive ones.
+/// The crates that are used are not part of it.
+fn sources(rooms: &[&str], is_reactive: bool) -> Result<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let replay = src.join("simulate/replay");
+    let counts = |path: &Path| {
+        let told = path.strip_prefix(&replay).is_ok_and(|inside| !REPLAY.iter().any(|part| inside.starts_with(part)));
+        !told && !(is_reactive && path.ends_with("opponents/ours.rs"))
+    };
+    let mut open: Vec<PathBuf> = rooms.iter().map(|room| src.join(room)).collect();
     let mut files = vec![];
     while let Some(folder) = open.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
             if path.is_dir() {
                 open.push(path);
-            } else if !without.iter().any(|name| path.ends_with(name)) {
+            } else if counts(&path) {
                 files.push(path);
             }
         }
     }
     files.sort();
+    let mut all = Sha256::new();
     for file in files {
         all.update(std::fs::read(&file).with_context(|| file.display().to_string())?);
     }

@@ -64,14 +64,14 @@ pub struct Section {
     /// What is asked.
     pub asked: &'static str,
     pub verdict: Verdict,
-    /// The figure that decides, one line.
-    pub figure: String,
+    /// Conditions with their figures, and whether they are met.
+    figures: Vec<(bool, String)>,
     body: String,
 }
 
 impl Section {
     pub fn new(title: &str, asked: &'static str) -> Self {
-        Self { title: title.to_owned(), asked, verdict: Verdict::Met, figure: String::new(), body: String::new() }
+        Self { title: title.to_owned(), asked, verdict: Verdict::Met, figures: vec![], body: String::new() }
     }
 
     pub fn say(&mut self, text: &str) {
@@ -87,23 +87,36 @@ impl Section {
         if !is_met && self.verdict == Verdict::Met {
             self.verdict = Verdict::Missed;
         }
-        let mark = if is_met { "" } else { " (missed)" };
-        let before = if self.figure.is_empty() { "" } else { "; " };
-        let _ = write!(self.figure, "{before}{figure}{mark}");
+        self.figures.push((is_met, figure));
     }
 
     pub fn text(&self) -> String {
-        let Self { title, asked, verdict, figure, body } = self;
-        let colon = if figure.is_empty() { "" } else { ": " };
-        format!("## {title}\n\n*Asked:* {asked}\n\n**{}**{colon}{figure}\n\n{body}", verdict.words())
+        let Self { title, asked, verdict, figures, body } = self;
+        let line =
+            |(is_met, figure): &(bool, String)| format!("- {figure}{}\n", if *is_met { "" } else { " - **missed**" });
+        let lines: String = figures.iter().map(line).collect();
+        let gap = if lines.is_empty() { "" } else { "\n" };
+        format!("## {title}\n\n*Asked:* {asked}\n\n**{}**\n\n{lines}{gap}{body}", verdict.words())
+    }
+
+    /// How many conditions are missed, the first of them by name.
+    fn short(&self) -> String {
+        let missed: Vec<&str> = self.figures.iter().filter(|(is_met, _)| !is_met).map(|(_, f)| f.as_str()).collect();
+        match (missed.as_slice(), self.figures.as_slice()) {
+            (_, []) => String::new(),
+            ([], [(_, only)]) => only.clone(),
+            ([], all) => format!("all {} conditions", all.len()),
+            ([first], all) => format!("1 of {} conditions missed: {first}", all.len()),
+            ([first, ..], all) => format!("{} of {} conditions missed, such as {first}", missed.len(), all.len()),
+        }
     }
 }
 
 /// All gates in one table.
 pub fn summary(sections: &[Section]) -> String {
-    let mut table = Table::new(&["gate", "verdict", "figures"]);
+    let mut table = Table::new(&["gate", "verdict", "conditions"]);
     for section in sections {
-        table.row(vec![section.title.clone(), section.verdict.words().to_owned(), section.figure.clone()]);
+        table.row(vec![section.title.clone(), section.verdict.words().to_owned(), section.short()]);
     }
     table.text()
 }

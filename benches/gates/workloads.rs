@@ -1,5 +1,6 @@
-//! What is played: traces, lengths, policies, named windows, and the scale that makes the busiest minute need about
-//! twenty replicas of the best single type.
+//! What is played: traces, lengths, policies and named windows, at scales at which the busiest minute of the week needs
+//! about twenty replicas of the best single type. The scales are fixed, so that the same requests come whatever the
+//! planner makes of them; what its busiest minute needs today is printed beside.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +13,6 @@ use poolwright::simulate::replay::{Hardware, Lengths, Play, Recording, Traffic, 
 
 use crate::stage::Stage;
 
-/// Replicas of the best single type that the busiest minute of a week is to need.
-const PEAK_REPLICAS: u32 = 20;
 /// Busiest minutes that are sized to find it.
 const PEAK_MINUTES: usize = 10;
 /// Seed of the noise in the week whose busiest minute is sized.
@@ -149,6 +148,7 @@ pub fn a() -> Result<Workload> {
     Workload::scaled(
         "A",
         "conversations: rates of an Azure week, sizes of an Azure hour",
+        1.2943,
         policy("conversation")?,
         vec![chat()?],
         [window("Tuesday", 48.0, 24.0), window("Sunday noon to Monday noon", 12.0, 24.0)],
@@ -162,6 +162,7 @@ pub fn b() -> Result<Workload> {
     Workload::scaled(
         "B",
         "code completion: rates of an Azure week, sizes of an Azure hour",
+        0.3223,
         policy("code")?,
         vec![code()?],
         [window("Tuesday", 96.0, 24.0), window("Sunday noon to Monday noon", 60.0, 24.0)],
@@ -180,6 +181,7 @@ pub fn c() -> Result<Workload> {
     Workload::scaled(
         "C",
         "A, B and steady batch work (30 % of the tokens, deadline 8 h) as classes of one model",
+        0.2469,
         policy("shared")?,
         tracks,
         [window("Tuesday", 48.0, 24.0), window("Sunday noon to Monday noon", 12.0, 24.0)],
@@ -194,6 +196,7 @@ pub fn d() -> Result<Workload> {
     Workload::scaled(
         "D",
         "ServeGen m-large: the twelve largest clients and the rest, each with the spread of its own gaps",
+        0.1784,
         policy("clients")?,
         vec![track("chat", recording("servegen_m-large_top12_clients_10min.csv.gz")?, lengths)],
         [window("first day", 0.0, 24.0), window("ninth day", 192.0, 24.0)],
@@ -227,42 +230,40 @@ pub fn small(is_code: bool) -> Result<Workload> {
 }
 
 impl Workload {
+    #[expect(clippy::too_many_arguments, reason = "one of each, all named where it is called")]
     fn scaled(
         id: &'static str,
         about: &'static str,
+        scale: f64,
         policy: Policy,
         tracks: Vec<Track>,
         windows: [Window; 2],
         quick: Window,
         week: Window,
     ) -> Result<Self> {
-        let (single, scale) = (Hardware::default(), 1.0);
+        let single = Hardware::default();
         let (peak_replicas, peak_cost_per_hour) = (0, 0.0);
         let mut workload =
             Self { id, about, policy, scale, single, peak_replicas, peak_cost_per_hour, windows, quick, week, tracks };
-        let busiest = workload.busiest()?;
-        let replicas = |scale: f64| workload.peak(&busiest, scale).1;
-        // As many requests as still fit the replicas, to four digits.
-        let (mut low, mut high) = (1e-4, 1e4);
-        while high / low > 1.0001 {
-            let middle = f64::sqrt(low * high);
-            if replicas(middle) <= PEAK_REPLICAS { low = middle } else { high = middle }
-        }
-        workload.scale = (low * 1e4).floor() / 1e4;
         workload.find_single()?;
         Ok(workload)
     }
 
+    /// Only the tracks of these classes.
+    pub fn with(&self, classes: &[&str]) -> Self {
+        let mut fewer = self.clone();
+        fewer.tracks.retain(|track| classes.contains(&track.class));
+        fewer
+    }
+
     fn find_single(&mut self) -> Result<()> {
-        let busiest = self.busiest()?;
-        (self.single, self.peak_replicas, self.peak_cost_per_hour) = self.peak(&busiest, self.scale);
+        (self.single, self.peak_replicas, self.peak_cost_per_hour) = self.peak(&self.busiest()?);
         Ok(())
     }
 
-    /// Demands of the busiest minutes at scale 1.
+    /// Demands of the busiest minutes.
     fn busiest(&self) -> Result<Vec<Vec<GivenDemand>>> {
-        let unscaled = Self { scale: 1.0, ..self.clone() };
-        let truth = unscaled.traffic(&self.policy, self.week)?.truth(&self.policy, PEAK_SEED)?;
+        let truth = self.traffic(&self.policy, self.week)?.truth(&self.policy, PEAK_SEED)?;
         let rate = |demands: &Vec<GivenDemand>| demands.iter().flat_map(|d| &d.classes).map(|c| c.1).sum::<f64>();
         let mut minutes = truth.minutes;
         minutes.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
@@ -271,12 +272,12 @@ impl Workload {
     }
 
     /// The best single type for the dearest of these minutes: hardware, replicas, cost per hour.
-    fn peak(&self, busiest: &[Vec<GivenDemand>], scale: f64) -> (Hardware, u32, f64) {
+    fn peak(&self, busiest: &[Vec<GivenDemand>]) -> (Hardware, u32, f64) {
         let mut found: Vec<(Hardware, u32, f64)> = vec![];
         for hardware in singles(&self.policy) {
             let policy = only_on(&self.policy, &hardware);
             let dearest = busiest.iter().map(|demands| {
-                let sizing = size(&policy, &times(demands, scale), &mut State::default());
+                let sizing = size(&policy, demands, &mut State::default());
                 // What cannot be served within its target makes a type no choice.
                 let cost = if sizing.shortfall_rate > 1e-6 { f64::INFINITY } else { sizing.cost_per_hour };
                 (sizing.replicas.iter().sum::<u32>(), cost)
@@ -344,12 +345,4 @@ impl Workload {
             self.policy.currency,
         )
     }
-}
-
-fn times(demands: &[GivenDemand], scale: f64) -> Vec<GivenDemand> {
-    let one = |demand: &GivenDemand| GivenDemand {
-        classes: demand.classes.iter().map(|(class, rate)| (*class, rate * scale)).collect(),
-        buckets: demand.buckets.clone(),
-    };
-    demands.iter().map(one).collect()
 }
