@@ -7,6 +7,9 @@ use poolwright::simulate::replay::{Comparison, Hardware, Kind, Outcome, fixed_sp
 
 use crate::stage::{Job, Runner, Stage};
 
+/// Share of late requests at which a setting of another rule is given up: no level is reached any more.
+const HOPELESS: f64 = 0.2;
+
 /// A rule on its hardware with its target, and what came of it on all windows together.
 #[derive(Clone, Debug)]
 pub struct Tried {
@@ -73,7 +76,9 @@ impl Contest<'_> {
     /// These settings on all windows.
     pub fn try_all(&self, settings: &[Setting]) -> Result<Vec<Tried>> {
         let jobs = settings.iter().flat_map(|(kind, hardware, target)| {
-            self.stages.iter().map(|stage| Job::of(kind.name(), stage, hardware.clone(), *target, self.seed))
+            self.stages.iter().map(|stage| {
+                Ok(Job::of(kind.name(), stage, hardware.clone(), *target, self.seed)?.unless_hopeless(HOPELESS))
+            })
         });
         let outcomes = self.runner.run(&jobs.collect::<Result<Vec<_>>>()?);
         let joined = outcomes.chunks(self.stages.len().max(1)).filter_map(Outcome::joined);

@@ -101,6 +101,14 @@ impl Job {
         Ok(Self { stage: Arc::clone(stage), kind, hardware, target, options, with_minutes: false })
     }
 
+    /// To be given up when more than this share of all requests is late.
+    pub fn unless_hopeless(mut self, share: f64) -> Self {
+        let truth = self.stage.truth(self.options.seed);
+        let rates = truth.minutes.iter().flatten().flat_map(|demand| &demand.classes).map(|(_, rate)| rate);
+        self.options.give_up_after_late = Some((60.0 * share * rates.sum::<f64>()).ceil() as u64);
+        self
+    }
+
     fn run(&self, truth: &Truth) -> Outcome {
         let Self { stage, kind, hardware, target, options, .. } = self;
         let contestant = Contestant { kind: *kind, hardware: hardware.clone(), target: *target };

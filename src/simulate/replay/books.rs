@@ -125,6 +125,11 @@ impl Books {
         }
     }
 
+    /// Requests of all classes that were late so far.
+    pub fn late(&self) -> u64 {
+        self.classes.iter().map(|class| class.arrived - class.met).sum()
+    }
+
     fn count(&mut self, request: &Request, met: bool, cause: Option<Cause>) {
         let minute = (request.arrival_seconds / 60.0) as usize;
         let point = self.minute(minute);

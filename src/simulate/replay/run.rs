@@ -35,6 +35,9 @@ pub struct RunOptions {
     /// Share of every prompt that prefix caches spare, 0..1.
     pub prefix_hit_ratio: f64,
     pub faults: Faults,
+    /// End the run when so many requests were late: what is hopeless is not worth playing to its end. The outcome is
+    /// then that of the time until it was given up, and all that was inside is late.
+    pub give_up_after_late: Option<u64>,
 }
 
 impl Default for RunOptions {
@@ -46,6 +49,7 @@ impl Default for RunOptions {
             lag_seconds: 0.0,
             prefix_hit_ratio: 0.0,
             faults: Faults::default(),
+            give_up_after_late: None,
         }
     }
 }
@@ -107,6 +111,9 @@ pub fn run(
     let steps = (seconds / STEP_SECONDS).round().max(1.0) as usize;
     for step in 1..=steps {
         run.step(step);
+        if run.is_given_up() {
+            break;
+        }
     }
     run.finish(contestant, options)
 }
@@ -200,6 +207,10 @@ impl<'a> Run<'a> {
         if step.is_multiple_of(4) {
             self.books.end_minute(step / 4 - 1, self.minute());
         }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.options.give_up_after_late.is_some_and(|most| self.books.late() > most)
     }
 
     /// What goes wrong now.
@@ -318,7 +329,9 @@ impl<'a> Run<'a> {
             Promise::Deadline { seconds } => seconds,
             Promise::Latency { .. } => 0.0,
         });
-        self.fleet.advance(seconds + deadlines.fold(DRAIN_SECONDS, f64::max));
+        if !self.is_given_up() {
+            self.fleet.advance(seconds + deadlines.fold(DRAIN_SECONDS, f64::max));
+        }
         for completion in self.fleet.take_completions() {
             self.books.finished(&completion);
         }
