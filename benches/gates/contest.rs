@@ -120,16 +120,15 @@ impl Contest<'_> {
 }
 
 impl Contest<'_> {
-    /// More targets between every rule's cheapest setting that serves as well as one of `ours` and the next cheaper on
-    /// the same hardware, which does not: `parts` of them, so that nobody loses by the steps of its list.
+    /// More targets between every rule's cheapest setting that serves as well as one of `ours` and the next target on the
+    /// same hardware, which does not: `parts` of them, so that nobody loses by the steps of its list.
     pub fn refine(&self, rules: &[&str], tried: &mut Vec<Tried>, ours: &[Outcome], parts: u32) -> Result<()> {
         let mut settings: Vec<Setting> = vec![];
         for rule in rules {
             let of_rule: Vec<Tried> = tried.iter().filter(|t| t.kind.name() == *rule).cloned().collect();
-            for best in ours.iter().filter_map(|ours| best(&of_rule, ours)) {
-                let cheaper = of_rule.iter().filter(|t| t.is_beside(best) && t.outcome.cost < best.outcome.cost);
-                let next = cheaper.max_by(|a, b| a.outcome.cost.total_cmp(&b.outcome.cost));
-                let Some(next) = next else { continue };
+            for ours in ours {
+                let Some(best) = best(&of_rule, ours) else { continue };
+                let Some(next) = riskier(best, &of_rule, ours) else { continue };
                 for part in 1..=parts {
                     let target = best.target + (next.target - best.target) * f64::from(part) / f64::from(parts + 1);
                     let setting = (best.kind, best.hardware.clone(), target);
@@ -141,6 +140,13 @@ impl Contest<'_> {
         tried.extend(self.try_all(&settings)?);
         Ok(())
     }
+}
+
+/// The setting with the next target on the same hardware that does not serve as well as `ours`.
+fn riskier<'a>(best: &Tried, tried: &'a [Tried], ours: &Outcome) -> Option<&'a Tried> {
+    let worse = |t: &&Tried| t.is_beside(best) && !Comparison::serves_as_well(&t.outcome, ours);
+    let distance = |t: &Tried| (t.target - best.target).abs();
+    tried.iter().filter(worse).min_by(|a, b| distance(a).total_cmp(&distance(b)))
 }
 
 /// Targets that a rule is swept over; one that means nothing where it has none.

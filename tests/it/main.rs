@@ -52,6 +52,7 @@ mod prometheus_live; // a real Prometheus: same plan as by direct scrape, querie
 mod prometheus_plan; // the dry run against a Prometheus that does not answer
 mod prometheus_stage; // a fleet in wall-clock time, a Prometheus and the daemon
 mod prometheus_support; // starts and stops a Prometheus
+mod replay_gates; // what the benches of the gates rest on: policies, hopeless runs
 mod serve_auth; // who it is: front proxy, certificates, tokens, nobody
 mod serve_auth_access; // may they: questions, what is remembered, refusals, limits
 mod serve_auth_program; // the daemon's own listener for kube-apiserver, as a program
