@@ -23,6 +23,11 @@ pub struct Tried {
 pub type Setting = (&'static dyn Kind, Hardware, f64);
 
 impl Tried {
+    /// Whether it was played to the end.
+    pub fn is_played_out(&self, seconds: f64) -> bool {
+        self.outcome.seconds >= seconds
+    }
+
     pub fn setting(&self) -> Setting {
         (self.kind, self.hardware.clone(), self.target)
     }
@@ -63,21 +68,29 @@ pub struct Contest<'a> {
     pub runner: &'a Runner,
     pub stages: &'a [Arc<Stage>],
     pub seed: u64,
+    /// What a setting may cost on each window before it is given up; without an entry, anything.
+    pub most_cost: &'a [f64],
 }
 
 impl Contest<'_> {
     /// Our planner on all windows.
     pub fn ours(&self) -> Result<Outcome> {
+        Outcome::joined(&self.ours_by_window()?).ok_or_else(|| anyhow::anyhow!("no window was played"))
+    }
+
+    /// Our planner on each window.
+    pub fn ours_by_window(&self) -> Result<Vec<Outcome>> {
         let jobs: Result<Vec<Job>> = self.stages.iter().map(|stage| Job::ours(stage, self.seed)).collect();
-        let outcomes = self.runner.run(&jobs?);
-        Outcome::joined(&outcomes).ok_or_else(|| anyhow::anyhow!("no window was played"))
+        Ok(self.runner.run(&jobs?))
     }
 
     /// These settings on all windows.
     pub fn try_all(&self, settings: &[Setting]) -> Result<Vec<Tried>> {
         let jobs = settings.iter().flat_map(|(kind, hardware, target)| {
-            self.stages.iter().map(|stage| {
-                Ok(Job::of(kind.name(), stage, hardware.clone(), *target, self.seed)?.unless_hopeless(HOPELESS))
+            self.stages.iter().enumerate().map(|(index, stage)| {
+                let most_cost = self.most_cost.get(index).copied().unwrap_or(f64::INFINITY);
+                let job = Job::of(kind.name(), stage, hardware.clone(), *target, self.seed)?;
+                Ok(job.unless_hopeless(HOPELESS, most_cost))
             })
         });
         let outcomes = self.runner.run(&jobs.collect::<Result<Vec<_>>>()?);

@@ -20,6 +20,8 @@ const PLANNING: [&str; 3] = ["melange", "inferno", "forecast-only"];
 const QUICK: [&str; 4] = ["hpa-running", "keda-rate", "kpa", "wva-v2"];
 /// Rules whose winners go over the week.
 const FINALISTS: usize = 3;
+/// Times our cost on a window at which a setting is given up.
+const TOO_DEAR: f64 = 3.0;
 /// Share of the hours that have to be kept.
 const HOURS: f64 = 0.95;
 /// Our changes, over those of the winner, at most.
@@ -40,15 +42,19 @@ pub fn play(bench: &Bench) -> Result<Section> {
 fn on(bench: &Bench, workload: &Workload, section: &mut Section) -> Result<()> {
     section.say(&format!("{}.", workload.words()));
     let swept = bench.stages(workload, &at_level(&workload.policy, SWEPT_LEVEL))?;
-    let contest = Contest { runner: &bench.runner, stages: &swept, seed: bench.seeds[0] };
-    let ours: Result<Vec<Outcome>> = LEVELS
+    let contest = Contest { runner: &bench.runner, stages: &swept, seed: bench.seeds[0], most_cost: &[] };
+    let by_window: Result<Vec<Vec<Outcome>>> = LEVELS
         .iter()
         .map(|level| {
             let stages = bench.stages(workload, &at_level(&workload.policy, *level))?;
-            Contest { stages: &stages, ..contest }.ours()
+            Contest { stages: &stages, ..contest }.ours_by_window()
         })
         .collect();
-    let ours = ours?;
+    let by_window = by_window?;
+    let ours: Vec<Outcome> = by_window.iter().filter_map(|windows| Outcome::joined(windows)).collect();
+    let dearest = |window: usize| by_window.iter().map(|level| level[window].cost).fold(0.0, f64::max);
+    let most_cost: Vec<f64> = (0..swept.len()).map(|window| TOO_DEAR * dearest(window)).collect();
+    let contest = Contest { most_cost: &most_cost, ..contest };
     let (rules, mut tried) = sweep(bench, workload, &contest, &ours)?;
     contest.refine(&rules, &mut tried, &ours, if bench.is_quick { 1 } else { 2 })?;
     let names = bench.windows(workload).iter().map(|w| w.name).collect::<Vec<_>>().join(" and ");
@@ -113,7 +119,9 @@ fn sweep_table(rules: &[&str], tried: &[Tried], ours: &[Outcome], measure: Measu
         row.extend(ours.iter().zip(LEVELS).map(|(ours, level)| match (found(ours, level), nearest(&of_rule)) {
             (Some(best), _) => {
                 let target = best.outcome.target.map_or(String::new(), |t| format!(" at {t:.2}"));
-                format!("{:.3} x, {}{target}", best.outcome.cost / ours.cost, best.outcome.hardware)
+                // Given up for its cost: what it would have cost in the end is more.
+                let more = if best.is_played_out(ours.seconds) { "" } else { "more than " };
+                format!("{more}{:.3} x, {}{target}", best.outcome.cost / ours.cost, best.outcome.hardware)
             }
             (None, Some(nearest)) => format!("none; at most {}", percent(attainment(&nearest.outcome))),
             (None, None) => String::new(),
@@ -137,7 +145,7 @@ fn final_of(
     let ours_jobs: Result<Vec<Job>> = bench.seeds.iter().map(|seed| Job::ours(&ours_stage, *seed)).collect();
     let ours = bench.runner.run(&ours_jobs?);
     let stages = [workload.stage(at_level(&workload.policy, SWEPT_LEVEL), window)?];
-    let contest = Contest { runner: &bench.runner, stages: &stages, seed: bench.seeds[0] };
+    let contest = Contest { runner: &bench.runner, stages: &stages, seed: bench.seeds[0], most_cost: &[] };
     let candidates = contest.try_all(&candidates(tried, in_sweep))?;
     let winner = best(&candidates, &ours[0]);
     let shown = winner.or(nearest(&candidates));

@@ -36,7 +36,7 @@ pub fn play(bench: &Bench) -> Result<Section> {
 
 fn on(bench: &Bench, workload: &Workload, section: &mut Section, table: &mut Table) -> Result<()> {
     let stages = bench.stages(workload, &workload.policy)?;
-    let contest = Contest { runner: &bench.runner, stages: &stages, seed: bench.seeds[0] };
+    let contest = Contest { runner: &bench.runner, stages: &stages, seed: bench.seeds[0], most_cost: &[] };
     let long = bench.long(workload);
     let last = [workload.stage(workload.policy.clone(), long)?];
     let is_same = bench.windows(workload).len() == 1;

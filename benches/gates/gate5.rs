@@ -55,7 +55,7 @@ fn on(bench: &Bench, name: &str, workload: &Workload, section: &mut Section, tab
     };
     let mixed_paper = on_paper(&workload.policy);
     let restricted = bench.stages(workload, &only_on(&workload.policy, &single))?;
-    let contest = Contest { runner: &bench.runner, stages: &mixed, seed };
+    let contest = Contest { runner: &bench.runner, stages: &mixed, seed, most_cost: &[] };
     let outcomes = [contest.ours()?, Contest { stages: &restricted, ..contest }.ours()?];
     let words = single.words(&workload.policy);
     for (fleet, cost, outcome) in [("mixed", mixed_paper, &outcomes[0]), (words.as_str(), single_paper, &outcomes[1])] {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use poolwright::policy::Policy;
 use poolwright::simulate::replay::{
-    Contestant, Hardware, Kind, Outcome, RunOptions, Traffic, Truth, first_fleet, in_parallel, kind_named, run,
+    Contestant, GiveUp, Hardware, Kind, Outcome, RunOptions, Traffic, Truth, first_fleet, in_parallel, kind_named, run,
 };
 use sha2::{Digest, Sha256};
 
@@ -101,11 +101,11 @@ impl Job {
         Ok(Self { stage: Arc::clone(stage), kind, hardware, target, options, with_minutes: false })
     }
 
-    /// To be given up when more than this share of all requests is late.
-    pub fn unless_hopeless(mut self, share: f64) -> Self {
+    /// To be given up when more than this share of all requests is late or it costs more.
+    pub fn unless_hopeless(mut self, late: f64, cost: f64) -> Self {
         let truth = self.stage.truth(self.options.seed);
         let rates = truth.minutes.iter().flatten().flat_map(|demand| &demand.classes).map(|(_, rate)| rate);
-        self.options.give_up_after_late = Some((60.0 * share * rates.sum::<f64>()).ceil() as u64);
+        self.options.give_up = Some(GiveUp { late: (60.0 * late * rates.sum::<f64>()).ceil() as u64, cost });
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use poolwright::policy::{Policy, from_text};
 use poolwright::simulate::Trace;
 use poolwright::simulate::replay::{
-    Contestant, Hardware, Lengths, Outcome, Play, Recording, RunOptions, Traffic, kind_named, run,
+    Contestant, GiveUp, Hardware, Lengths, Outcome, Play, Recording, RunOptions, Traffic, kind_named, run,
 };
 
 fn policy(name: &str) -> Policy {
@@ -30,7 +30,7 @@ fn policies_of_the_gates_are_right() {
 }
 
 /// KEDA with a threshold far above what a replica sustains, for 20 minutes.
-fn overloaded(give_up_after_late: Option<u64>) -> Outcome {
+fn overloaded(give_up: Option<GiveUp>) -> Outcome {
     let policy = policy("conversation.yaml");
     let rates = (0..20).map(|n| format!("{n},1200\n")).collect::<String>();
     let recording = Recording::parse("rates", format!("minute,chat\n{rates}").as_bytes(), None).unwrap();
@@ -40,13 +40,13 @@ fn overloaded(give_up_after_late: Option<u64>) -> Outcome {
     let truth = traffic.truth(&policy, 1).unwrap();
     let kind = kind_named("keda-rate").unwrap();
     let contestant = Contestant { kind, hardware: Hardware { shares: vec![(0, 1.0)] }, target: 5.0 };
-    let options = RunOptions { give_up_after_late, ..RunOptions::default() };
+    let options = RunOptions { give_up, ..RunOptions::default() };
     run(&policy, traffic.requests(&policy, 1), &truth, traffic.seconds(), &contestant, &options)
 }
 
 #[test]
 fn a_hopeless_run_is_given_up_and_all_that_was_inside_is_late() {
-    let (whole, cut) = (overloaded(None), overloaded(Some(1000)));
+    let (whole, cut) = (overloaded(None), overloaded(Some(GiveUp { late: 1000, cost: f64::INFINITY })));
     let late = |o: &Outcome| o.classes[0].late.values().sum::<u64>();
     assert_eq!(whole.seconds, 1200.0);
     assert!(cut.seconds < 1200.0 && cut.cost < whole.cost, "{} s, {}", cut.seconds, cut.cost);
@@ -55,6 +55,8 @@ fn a_hopeless_run_is_given_up_and_all_that_was_inside_is_late() {
         assert_eq!(class.arrived, class.met + late(outcome));
     }
     assert!(late(&cut) > 1000 && late(&cut) <= late(&whole), "{} {}", late(&cut), late(&whole));
-    // without enough late requests nothing is given up
-    assert_eq!(overloaded(Some(late(&whole))), whole);
+    let dear = overloaded(Some(GiveUp { late: u64::MAX, cost: 0.5 * whole.cost }));
+    assert!((0.5 * whole.cost..whole.cost).contains(&dear.cost) && dear.seconds < 1200.0, "{}", dear.cost);
+    // what is within both is played to its end
+    assert_eq!(overloaded(Some(GiveUp { late: late(&whole), cost: whole.cost })), whole);
 }

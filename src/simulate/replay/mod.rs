@@ -28,7 +28,7 @@ pub use opponents::{Hardware, Kind, Opponent, Order, ReplicaSeen, Seen, Setting,
 pub use outcome::{Cause, ClassOutcome, HourOutcome, MinutePoint, Outcome, Spread};
 pub use play::{Play, PlayError};
 pub use recording::{Client, ClientTrace, ClientWindow, RateStep, RateTrace, Recording, RequestTrace, WINDOW_SECONDS};
-pub use run::{Contestant, Faults, Loss, ModelError, RunOptions, STEP_SECONDS, first_fleet, run};
+pub use run::{Contestant, Faults, GiveUp, Loss, ModelError, RunOptions, STEP_SECONDS, first_fleet, run};
 pub use sweep::{Stretch, Tries, fixed_splits, singles};
 pub use traffic::Traffic;
 pub use truth::truth;

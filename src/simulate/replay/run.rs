@@ -35,9 +35,9 @@ pub struct RunOptions {
     /// Share of every prompt that prefix caches spare, 0..1.
     pub prefix_hit_ratio: f64,
     pub faults: Faults,
-    /// End the run when so many requests were late: what is hopeless is not worth playing to its end. The outcome is
-    /// then that of the time until it was given up, and all that was inside is late.
-    pub give_up_after_late: Option<u64>,
+    /// End the run when it is hopeless. The outcome is then that of the time until it was given up, and all that was
+    /// inside is late.
+    pub give_up: Option<GiveUp>,
 }
 
 impl Default for RunOptions {
@@ -49,9 +49,18 @@ impl Default for RunOptions {
             lag_seconds: 0.0,
             prefix_hit_ratio: 0.0,
             faults: Faults::default(),
-            give_up_after_late: None,
+            give_up: None,
         }
     }
+}
+
+/// When a run is not worth playing to its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GiveUp {
+    /// More requests than this were late.
+    pub late: u64,
+    /// It has cost more than this, in the policy's currency.
+    pub cost: f64,
 }
 
 /// How far servers are from their figures.
@@ -109,13 +118,11 @@ pub fn run(
 ) -> Outcome {
     let mut run = Run::new(policy, requests, truth, contestant, options);
     let steps = (seconds / STEP_SECONDS).round().max(1.0) as usize;
-    for step in 1..=steps {
+    let is_played_out = (1..=steps).all(|step| {
         run.step(step);
-        if run.is_given_up() {
-            break;
-        }
-    }
-    run.finish(contestant, options)
+        !run.is_given_up(step)
+    });
+    run.finish(contestant, options, is_played_out)
 }
 
 struct Run<'a> {
@@ -209,8 +216,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn is_given_up(&self) -> bool {
-        self.options.give_up_after_late.is_some_and(|most| self.books.late() > most)
+    /// Looked at once a minute.
+    fn is_given_up(&self, step: usize) -> bool {
+        let Some(GiveUp { late, cost }) = self.options.give_up.filter(|_| step.is_multiple_of(4)) else { return false };
+        let seconds = self.fleet.now_seconds();
+        let price = |pool: &super::super::pool::Pool| pool.price_per_hour * pool.replica_seconds(seconds) / 3600.0;
+        self.books.late() > late || self.fleet.pools().iter().map(price).sum::<f64>() > cost
     }
 
     /// What goes wrong now.
@@ -312,7 +323,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn finish(mut self, contestant: &Contestant<'_>, options: &RunOptions) -> Outcome {
+    fn finish(mut self, contestant: &Contestant<'_>, options: &RunOptions, is_played_out: bool) -> Outcome {
         let seconds = self.fleet.now_seconds();
         let (mut cost, mut wasted_start_hours) = (0.0, 0.0);
         let mut accelerator_hours = std::collections::BTreeMap::new();
@@ -329,7 +340,7 @@ impl<'a> Run<'a> {
             Promise::Deadline { seconds } => seconds,
             Promise::Latency { .. } => 0.0,
         });
-        if !self.is_given_up() {
+        if is_played_out {
             self.fleet.advance(seconds + deadlines.fold(DRAIN_SECONDS, f64::max));
         }
         for completion in self.fleet.take_completions() {
