@@ -17,6 +17,7 @@ mod gate7;
 mod stage;
 mod table;
 mod workloads;
+mod zero;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ struct Options {
     /// Short windows, few settings, one seed.
     #[arg(long)]
     quick: bool,
-    /// Only these gates, e.g. `1,3`; 8 are the ablations.
+    /// Only these gates, e.g. `1,3`; 8 are the ablations, 9 is scaling to zero.
     #[arg(long, value_delimiter = ',')]
     only: Vec<u32>,
     /// Only these workloads of the gates that play several, e.g. `A,B`.
@@ -104,7 +105,7 @@ impl Bench {
 
 type Gate = fn(&Bench) -> Result<Section>;
 
-const GATES: [(u32, Gate); 8] = [
+const GATES: [(u32, Gate); 9] = [
     (1, gate1::play),
     (2, gate2::play),
     (3, gate3::play),
@@ -113,6 +114,7 @@ const GATES: [(u32, Gate); 8] = [
     (6, gate6::play),
     (7, gate7::play),
     (8, ablation::play),
+    (9, zero::play),
 ];
 
 fn main() -> Result<()> {

@@ -229,6 +229,28 @@ pub fn small(is_code: bool) -> Result<Workload> {
     Ok(workload)
 }
 
+/// A model that is asked for half an hour and then not for an hour, again and again.
+pub fn on_off() -> Result<Workload> {
+    let rate = |step: u32| if step % 2 == 1 { 4.0 } else { 0.0 };
+    let at = |step: u32| 1800 * (step / 2 * 3 + step % 2 * 2);
+    let rows: String = (0..=32).map(|step| format!("{},{}\n", at(step), rate(step))).collect();
+    let recording = Arc::new(Recording::parse("on and off", format!("t_s,rate_rps\n{rows}").as_bytes(), None)?);
+    let whole = window("24 hours", 0.0, 24.0);
+    Ok(Workload {
+        id: "on/off",
+        about: "4 requests/s for half an hour after an hour without any",
+        policy: policy("small")?,
+        scale: 1.0,
+        single: Hardware::default(),
+        peak_replicas: 0,
+        peak_cost_per_hour: 0.0,
+        windows: [whole, whole],
+        quick: window("6 hours", 0.0, 6.0),
+        week: whole,
+        tracks: vec![track("chat", recording, Lengths::Drawn(Arc::new(Trace::conversation()?)))],
+    })
+}
+
 impl Workload {
     #[expect(clippy::too_many_arguments, reason = "one of each, all named where it is called")]
     fn scaled(
