@@ -64,6 +64,9 @@ bench-plan: toolchain ## Plans of up to 2,000 pools against their marks, HiGHS a
 	@[ -z "$(FEATURES)" ] || scripts/highs
 	$(CARGO) bench --locked --bench plan $(if $(FEATURES),--features $(FEATURES)) -- $(ARGS)
 
+bench-forecast: toolchain ## Upper bounds of the next minutes' peak on recorded services, beside the published rules. ARGS="--brief"
+	$(CARGO) bench --locked --bench forecast -- $(ARGS)
+
 bench-simulate: toolchain ## Requests per second that the simulated fleet serves on one core.
 	$(CARGO) bench --locked --bench simulate
 
@@ -77,4 +80,4 @@ toolchain: ## Check for what a build needs and install what is missing.
 help: ## List the commands.
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test cluster-demo engine-test highs-test lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles bench-plan bench-simulate toolchain help
+.PHONY: run build test cluster-test cluster-demo engine-test highs-test lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles bench-plan bench-forecast bench-simulate toolchain help

@@ -156,7 +156,7 @@ fn main() {
             times.push(milliseconds);
         }
     }
-    let memory = &state.models.values().next().expect("there are models").rates;
+    let mut memory = state.models.values().next().expect("there are models").rates.clone();
     let demand = timed(9, || (0..MODELS).filter_map(|_| memory.peak(270.0, 0.95)).count());
     line("demand: forecasts of all models from a full day", demand);
 
