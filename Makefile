@@ -50,7 +50,13 @@ accuracy: toolchain ## How far predictions are from the shipped measured points,
 constants: toolchain ## Fit the constants of the estimates again on the shipped points; changes a file that is compiled in.
 	$(CARGO) run --release --locked --quiet -- accuracy data/latency/measured_points.csv.gz --fit-constants src/perf/roofline/constants.json > /dev/null
 
-bench: toolchain ## Time one tick of a 200-pool fleet, room by room, and the memory of the demo.
+bench: toolchain ## All gates: recorded weeks against the best of other rules in hindsight; writes docs/EVIDENCE.md; hours. ARGS="--only 1,3 --cache DIR"
+	$(CARGO) bench --locked --bench gates -- $(ARGS)
+
+bench-quick: toolchain ## The same gates on short windows, printed; minutes. ARGS="--only 1 --write FILE"
+	$(CARGO) bench --locked --bench gates -- --quick $(ARGS)
+
+bench-tick: toolchain ## Time one tick of a 200-pool fleet, room by room, and the memory of the demo.
 	$(CARGO) bench --locked --bench tick
 	scripts/bench-memory
 
@@ -63,6 +69,9 @@ bench-capacity: toolchain ## Time the capacities of 1,000 pools, from scratch an
 bench-plan: toolchain ## Plans of up to 2,000 pools against their marks, HiGHS and the rules of other projects. FEATURES= leaves HiGHS out; ARGS="--only T1,M2"
 	@[ -z "$(FEATURES)" ] || scripts/highs
 	$(CARGO) bench --locked --bench plan $(if $(FEATURES),--features $(FEATURES)) -- $(ARGS)
+
+bench-forecast: toolchain ## Upper bounds of the next minutes' peak on recorded services, beside the published rules. ARGS="--brief"
+	$(CARGO) bench --locked --bench forecast -- $(ARGS)
 
 bench-simulate: toolchain ## Requests per second that the simulated fleet serves on one core.
 	$(CARGO) bench --locked --bench simulate
@@ -77,4 +86,4 @@ toolchain: ## Check for what a build needs and install what is missing.
 help: ## List the commands.
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: run build test cluster-test cluster-demo engine-test highs-test lint generated accuracy constants bench bench-serve bench-capacity bench-percentiles bench-plan bench-simulate toolchain help
+.PHONY: run build test cluster-test cluster-demo engine-test highs-test lint generated accuracy constants bench bench-quick bench-tick bench-serve bench-capacity bench-percentiles bench-plan bench-forecast bench-simulate toolchain help

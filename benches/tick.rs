@@ -1,4 +1,4 @@
-//! One tick of a 200-pool fleet without the network, room by room. `make bench` prints the table.
+//! One tick of a 200-pool fleet without the network, room by room. `make bench-tick` prints the table.
 //!
 //! 50 models with 4 pools each on 4 accelerator types, one vLLM page per replica in the dialect of a real
 //! server. Every tick the load moves a little, as it does in life.
@@ -156,7 +156,7 @@ fn main() {
             times.push(milliseconds);
         }
     }
-    let memory = &state.models.values().next().expect("there are models").rates;
+    let mut memory = state.models.values().next().expect("there are models").rates.clone();
     let demand = timed(9, || (0..MODELS).filter_map(|_| memory.peak(270.0, 0.95)).count());
     line("demand: forecasts of all models from a full day", demand);
 

@@ -1,6 +1,6 @@
 //! One line for each solve.
 
-use poolwright::plot::{Entry, Mark as PlotMark, Panel, Picture, Series};
+use poolwright::plot::{Axis, Entry, Layout, Mark as PlotMark, Panel, Picture, Series};
 
 use crate::ladder::Mark;
 use crate::measure::{Other, Run};
@@ -52,8 +52,11 @@ pub fn picture(points: &[Point]) -> Picture {
             y: "cost above the bound, %".into(),
             series: (0..names.len()).map(series).filter(|s| !s.points.is_empty()).collect(),
             guides: vec![],
+            x_axis: Axis::default(),
+            y_axis: Axis::default(),
         }],
         legend: (0..names.len()).map(entry).collect(),
+        layout: Layout::default(),
     }
 }
 

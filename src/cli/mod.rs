@@ -15,6 +15,7 @@ mod manifests;
 mod plan;
 mod policy;
 mod serve;
+mod set;
 mod simulate;
 mod solve;
 mod source;

@@ -7,7 +7,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::live::LiveArgs;
-use super::{Exit, load_policy, table};
+use super::set::SetArgs;
+use super::{Exit, table};
 use crate::control::{Binding, Clock, Decision, Detail, SystemClock};
 use crate::policy::{Mode, Watcher};
 
@@ -16,6 +17,8 @@ pub struct PlanArgs {
     /// Policy file or folder.
     #[arg(long, value_name = "FILE|DIR")]
     policy: PathBuf,
+    #[command(flatten)]
+    set: SetArgs,
     #[command(flatten)]
     live: LiveArgs,
     /// Print again every interval until interrupted.
@@ -36,15 +39,16 @@ enum Output {
 /// Print the recommendation once, or again and again. A dry run remembers nothing, so the dwell before a
 /// scale-down, which needs memory, is not waited for.
 pub async fn run(args: PlanArgs) -> Result<Exit> {
-    let mut policy = match load_policy(&args.policy) {
+    let mut policy = match args.set.load(&args.policy) {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
+    args.set.say();
     if !args.watch {
-        policy.planner.scale_down_dwell_seconds = 0.0;
+        (policy.planner.scale_down_dwell_seconds, policy.planner.scale_down_starts) = (0.0, 0.0);
     }
     let interval = policy.planner.interval_seconds;
-    let mut watcher = Watcher::new(args.policy.clone());
+    let mut watcher = Watcher::with(args.policy.clone(), args.set.changes.clone());
     let _ = watcher.poll();
     let mut daemon = match args.live.daemon(policy, args.watch.then_some(watcher)).await? {
         Ok(daemon) => daemon,

@@ -162,14 +162,14 @@ impl Daemon {
         before.capacities = std::mem::take(&mut self.state.capacities);
         let detail = self.detail;
         let seconds = Pace::limit_seconds(policy.planner.interval_seconds);
-        // Two plans at most are behind a decision.
-        let units = if self.is_timed { self.pace.units(seconds / 2.0) } else { DEFAULT_UNITS };
+        // Four plans at most are behind a decision.
+        let units = if self.is_timed { self.pace.units(seconds / 4.0) } else { DEFAULT_UNITS };
         let is_timed = self.is_timed;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let job = tokio::task::spawn_blocking(move || {
             let effort = Effort { units, stop: Some(&seen), threads: threads(), ..Effort::default() };
-            let search = Search { advised: effort, acting: effort, detail };
+            let search = Search { advised: effort, acting: effort, kept: effort, advised_kept: effort, detail };
             let (decision, state) = decide_within(&policy, &observation, before, now_seconds, &search);
             (decision, state, observation)
         });

@@ -311,4 +311,17 @@ pub struct SolveReport {
     pub stopped_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acting_stopped_at: Option<u64>,
+    /// The same of the plan in which models keep what they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_stopped_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advised_kept_stopped_at: Option<u64>,
+}
+
+impl SolveReport {
+    /// Whether one of the plans was told to stop.
+    pub fn was_stopped(&self) -> bool {
+        let plans = [self.stopped_at, self.acting_stopped_at, self.kept_stopped_at, self.advised_kept_stopped_at];
+        plans.iter().any(Option::is_some)
+    }
 }

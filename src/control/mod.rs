@@ -31,6 +31,6 @@ pub use reasons::{
     AcceleratorValue, Analysis, CapacityChange, Focus, Gain, LatencyTarget, OperatingLevel, OtherChoice, OtherPlan,
     PoolWeight, Prediction, PriorityRate, Relaxation, ReplicaChange,
 };
-pub use replay::{Moment, moment};
+pub use replay::{JournalTick, Moment, each_tick, moment};
 pub use state::{ModelMemory, PlannerMemory, STATE_VERSION, State};
 pub use store::StateStore;

@@ -42,6 +42,50 @@ pub fn moment(path: &Path, at_seconds: Option<f64>, replayable: bool) -> Result<
     }
 }
 
+/// One decision of a journal, where it stands and what it was made from.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalTick<'a> {
+    pub file: &'a Path,
+    /// From 1.
+    pub line: usize,
+    /// Unix time, seconds.
+    pub at_seconds: f64,
+    pub observation: &'a Observation,
+    pub decision: &'a Decision,
+}
+
+/// Shows every decision of a journal, the oldest first. `path` is a journal file or the directory that holds them.
+///
+/// # Errors
+/// A file cannot be read, a line is no entry (one that a crash cut short is left out), or `visit` refuses it.
+pub fn each_tick(path: &Path, mut visit: impl FnMut(&JournalTick<'_>) -> Result<()>) -> Result<()> {
+    for path in files(path)?.iter().rev() {
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut broken = None::<String>;
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let place = || format!("{}:{}", path.display(), number + 1);
+            let line = line.with_context(place)?;
+            if line.is_empty() {
+                // A line before an empty one was cut short by a crash.
+                broken = None;
+                continue;
+            }
+            if let Some(error) = broken {
+                bail!("{error}");
+            }
+            match serde_json::from_str(&line) {
+                Ok(Entry::State(_)) => {}
+                Ok(Entry::Tick { at_seconds, observation, decision }) => {
+                    let (observation, decision) = (&*observation, &*decision);
+                    visit(&JournalTick { file: path, line: number + 1, at_seconds, observation, decision })?;
+                }
+                Err(e) => broken = Some(format!("{}: {e}", place())),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The files of a journal, newest first.
 fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {

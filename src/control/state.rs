@@ -9,7 +9,7 @@ use crate::demand::{RateMemory, ShapeMemory};
 use crate::observe::RatePoint;
 use crate::perf::CapacityCache;
 use crate::plan::Memory;
-use crate::safety::PoolMemory;
+use crate::safety::{PoolMemory, Waste};
 
 /// Version of the stored form; a file of another version is not read.
 pub const STATE_VERSION: u32 = 1;
@@ -38,6 +38,12 @@ pub struct State {
 pub struct PlannerMemory {
     pub advised: Memory,
     pub acting: Memory,
+    /// Of the plan in which models keep what they have.
+    #[serde(default)]
+    pub kept: Memory,
+    /// The same of what is only advised, where other pools act.
+    #[serde(default)]
+    pub advised_kept: Memory,
 }
 
 /// Memory of one model's demand.
@@ -45,6 +51,15 @@ pub struct PlannerMemory {
 pub struct ModelMemory {
     pub rates: RateMemory,
     pub shapes: ShapeMemory,
+    /// What a cheaper plan would have saved.
+    #[serde(default)]
+    pub waste: Waste,
+    /// The same of what is only advised, where other pools act.
+    #[serde(default)]
+    pub advised_waste: Waste,
+    /// Burstiness that was planned for last.
+    #[serde(default)]
+    pub burstiness: Option<f64>,
 }
 
 impl Default for State {

@@ -1,5 +1,7 @@
 //! Prompt and output lengths of a model's requests, kept in a few buckets.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::observe::Histogram;
@@ -38,6 +40,9 @@ pub struct ShapeMemory {
     input: Histogram,
     output: Histogram,
     at_seconds: f64,
+    /// Lengths given last, by bucket.
+    #[serde(default)]
+    given: BTreeMap<String, Shape>,
 }
 
 impl ShapeMemory {
@@ -73,24 +78,31 @@ impl ShapeMemory {
     }
 
     /// Buckets by prompt and output length. The two are taken as independent, because the servers report
-    /// the marginals only.
-    pub fn buckets(&self, expected: Option<(f64, f64)>) -> Vec<Bucket> {
+    /// the marginals only. Lengths stay as they were given last until they have changed by a whole step.
+    pub fn buckets(&mut self, expected: Option<(f64, f64)>) -> Vec<Bucket> {
         let mean = self.mean(expected);
         if !self.is_known() {
             return vec![Bucket { name: "all".into(), share: 1.0, shape: rounded(mean) }];
         }
-        let inputs = parts(&self.input, &INPUT_EDGES, mean.input_tokens);
-        let outputs = parts(&self.output, &OUTPUT_EDGES, mean.output_tokens);
+        let had = |is_it: &dyn Fn(&str, &str) -> bool| {
+            self.given.keys().filter_map(|name| name.split_once('/')).any(|(input, output)| is_it(input, output))
+        };
+        let inputs = parts(&self.input, &INPUT_EDGES, mean.input_tokens, |name| had(&|input, _| input == name));
+        let outputs = parts(&self.output, &OUTPUT_EDGES, mean.output_tokens, |name| had(&|_, output| output == name));
         let mut buckets = vec![];
         for input in &inputs {
             for output in &outputs {
                 buckets.push(Bucket {
                     name: format!("{}/{}", input.name, output.name),
                     share: input.share * output.share,
-                    shape: rounded(Shape { input_tokens: input.mean, output_tokens: output.mean }),
+                    shape: Shape { input_tokens: input.mean, output_tokens: output.mean },
                 });
             }
         }
+        for bucket in &mut buckets {
+            bucket.shape = steady(bucket.shape, self.given.get(&bucket.name));
+        }
+        self.given = buckets.iter().map(|b| (b.name.clone(), b.shape)).collect();
         buckets
     }
 }
@@ -104,8 +116,9 @@ struct Part {
 
 /// Share and mean length of each range of a histogram. Every histogram bucket counts as its geometric
 /// middle; the means are then scaled so that together they give the measured one. Ranges with almost no
-/// requests join their shorter neighbour (the first one its longer).
-fn parts(histogram: &Histogram, edges: &[f64], mean: f64) -> Vec<Part> {
+/// requests join their shorter neighbour (the first one its longer); one that was `had` before stays until it has half
+/// as many.
+fn parts(histogram: &Histogram, edges: &[f64], mean: f64, had: impl Fn(&str) -> bool) -> Vec<Part> {
     let mut ranges: Vec<(usize, f64, f64)> = (0..=edges.len()).map(|i| (i, 0.0, 0.0)).collect();
     let (mut low, mut below) = (0.0_f64, 0.0);
     for (&high, &cumulative) in histogram.upper.iter().zip(&histogram.cumulative) {
@@ -122,7 +135,8 @@ fn parts(histogram: &Histogram, edges: &[f64], mean: f64) -> Vec<Part> {
     }
     let total: f64 = ranges.iter().map(|r| r.1).sum();
     while ranges.len() > 1 {
-        let Some(small) = ranges.iter().position(|r| r.1 < SMALLEST_SHARE * total) else { break };
+        let least = |index: usize| SMALLEST_SHARE * if had(&range_name(index, edges)) { 0.5 } else { 1.0 };
+        let Some(small) = ranges.iter().position(|r| r.1 < least(r.0) * total) else { break };
         let (_, count, tokens) = ranges.remove(small);
         let neighbour = &mut ranges[small.saturating_sub(1)];
         neighbour.1 += count;
@@ -145,6 +159,14 @@ fn range_name(index: usize, edges: &[f64]) -> String {
         i if i < edges.len() => format!("{}-{}", short(edges[i - 1]), short(edges[i])),
         i => format!(">{}", short(edges[i - 1])),
     }
+}
+
+/// The lengths given last as long as `new` ones are within a step of them, else the new ones, rounded.
+fn steady(new: Shape, last: Option<&Shape>) -> Shape {
+    let is_near = |a: f64, b: f64| (a / b).ln().abs() < ROUNDING;
+    let near =
+        |last: &&Shape| is_near(new.input_tokens, last.input_tokens) && is_near(new.output_tokens, last.output_tokens);
+    last.filter(near).copied().unwrap_or_else(|| rounded(new))
 }
 
 fn rounded(shape: Shape) -> Shape {

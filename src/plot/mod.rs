@@ -1,9 +1,13 @@
-//! Pictures: series over axes, as SVG text. It knows points, lines and scales and not what they mean; whoever draws
+//! Pictures: series over axes, as SVG text. It knows points, marks and scales and not what they mean; whoever draws
 //! brings names, units and colours. The same input gives the same bytes.
 
-use plotters::coord::types::RangedCoordf64;
+mod axis;
+mod panel;
+
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+pub use axis::Axis;
 
 /// Colours that people with any colour vision can tell apart (Okabe and Ito); more series begin again.
 const COLOURS: [RGBColor; 8] = [
@@ -16,12 +20,16 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(90, 90, 90),
     RGBColor(160, 140, 0),
 ];
+/// Number of the grey among the colours: targets and what is not compared.
+pub const GREY: usize = 6;
 const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(228, 228, 228);
 const FONT: &str = "sans-serif";
 
-/// Size of one panel and of what stands around the panels, pixels.
-const PANEL: (u32, u32) = (560, 400);
+/// What a page with a dark background shows in the place of paper, ink, grid and the darker colours.
+const DARK: [(RGBColor, &str); 5] =
+    [(WHITE, "#16191d"), (INK, "#d6d9dd"), (GRID, "#31363d"), (COLOURS[0], "#3d9be0"), (COLOURS[GREY], "#9aa1a9")];
+
 const TITLE: u32 = 46;
 const LEGEND_LINE: u32 = 24;
 /// Entries of the legend beside each other.
@@ -33,7 +41,16 @@ pub enum Mark {
     Dots,
     /// Dots without filling: what is shown but was not used.
     Rings,
+    /// Larger rings around what is to be noticed.
+    Halos,
     Line,
+    Dashes,
+    /// Every value holds until the next one.
+    Steps,
+    /// As steps, filled down to 0. Of several the tallest comes first: those after it are drawn over it.
+    Area,
+    /// A bar around every x, which ascend evenly; those of several series stand beside each other.
+    Bars,
 }
 
 /// Points of one kind.
@@ -53,12 +70,14 @@ pub struct Guide {
     pub colour: usize,
 }
 
-/// One pair of axes; both are logarithmic.
+/// One pair of axes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panel {
     pub title: String,
     pub x: String,
     pub y: String,
+    pub x_axis: Axis,
+    pub y_axis: Axis,
     pub series: Vec<Series>,
     pub guides: Vec<Guide>,
 }
@@ -71,12 +90,28 @@ pub struct Entry {
     pub colour: Option<usize>,
 }
 
-/// A whole picture: panels two beside each other.
+/// A whole picture.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Picture {
     pub title: String,
     pub panels: Vec<Panel>,
     pub legend: Vec<Entry>,
+    pub layout: Layout,
+}
+
+/// How panels stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Panels beside each other, at least 1.
+    pub columns: usize,
+    /// Width and height of one, pixels.
+    pub panel: (u32, u32),
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { columns: 2, panel: (560, 400) }
+    }
 }
 
 /// A picture cannot be drawn.
@@ -97,12 +132,13 @@ fn colour(index: usize) -> RGBColor {
 /// Draws `picture`.
 ///
 /// # Errors
-/// A panel has no point that a logarithmic axis can show.
+/// A panel has no point that its axes can show.
 pub fn svg(picture: &Picture) -> Result<String, PlotError> {
-    let columns = picture.panels.len().clamp(1, 2);
-    let rows = picture.panels.len().div_ceil(2).max(1);
+    let Layout { columns, panel } = picture.layout;
+    let columns = picture.panels.len().clamp(1, columns.max(1));
+    let rows = picture.panels.len().div_ceil(columns).max(1);
     let legend = LEGEND_LINE * picture.legend.len().div_ceil(LEGEND_COLUMNS) as u32 + 14;
-    let size = (PANEL.0 * columns as u32, TITLE + PANEL.1 * rows as u32 + legend);
+    let size = (panel.0 * columns as u32, TITLE + panel.1 * rows as u32 + legend);
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
@@ -110,9 +146,9 @@ pub fn svg(picture: &Picture) -> Result<String, PlotError> {
         let title = (FONT, 20).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw(&Text::new(picture.title.clone(), (18, TITLE as i32 / 2 + 4), title)).map_err(error)?;
         let (_, rest) = root.split_vertically(TITLE);
-        let (middle, bottom) = rest.split_vertically(PANEL.1 * rows as u32);
+        let (middle, bottom) = rest.split_vertically(panel.1 * rows as u32);
         for (panel, area) in picture.panels.iter().zip(middle.split_evenly((rows, columns))) {
-            draw_panel(panel, &area)?;
+            panel::draw(panel, &area)?;
         }
         draw_legend(&picture.legend, &bottom)?;
         root.present().map_err(error)?;
@@ -120,111 +156,14 @@ pub fn svg(picture: &Picture) -> Result<String, PlotError> {
     Ok(text)
 }
 
-/// From below the smallest to above the largest value, wide enough to see.
-fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    let usable = values.filter(|v| v.is_finite() && *v > 0.0);
-    let (low, high) = usable.fold((f64::INFINITY, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
-    (high > 0.0).then(|| {
-        let pad = (high / low).powf(0.06).max(1.15);
-        (low / pad, high * pad)
-    })
-}
-
-/// 1, 2, 5, 10, … within a range; only the tens where there would be too many.
-fn ticks((low, high): (f64, f64)) -> Vec<f64> {
-    let (from, to) = (low.log10().floor() as i32, high.log10().ceil() as i32);
-    let steps: &[f64] = if high / low > 3e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let all = (from..=to).flat_map(|e| steps.iter().map(move |s| s * 10f64.powi(e)));
-    all.filter(|v| *v >= low && *v <= high).collect()
-}
-
-fn label(value: f64) -> String {
-    let digits = if value >= 1.0 { 0 } else { (-value.log10()).ceil() as usize };
-    match value {
-        v if v >= 1e6 => format!("{}M", v / 1e6),
-        v if v >= 1e4 => format!("{}k", v / 1e3),
-        v => format!("{v:.digits$}"),
-    }
-}
-
-fn draw_panel(panel: &Panel, area: &Area) -> Result<(), PlotError> {
-    let points = || panel.series.iter().flat_map(|s| s.points.iter().copied());
-    let nothing = || PlotError(format!("`{}` has no point", panel.title));
-    let xs = range(points().map(|p| p.0)).ok_or_else(nothing)?;
-    let ys = range(points().map(|p| p.1)).ok_or_else(nothing)?;
-    let mut chart = ChartBuilder::on(area)
-        .margin(14)
-        .x_label_area_size(48)
-        .y_label_area_size(64)
-        .caption(&panel.title, (FONT, 16).into_font().color(&INK))
-        .build_cartesian_2d(xs.0.log10()..xs.1.log10(), ys.0.log10()..ys.1.log10())
-        .map_err(error)?;
-    chart
-        .configure_mesh()
-        .disable_mesh()
-        .x_labels(0)
-        .y_labels(0)
-        .axis_style(INK)
-        .x_desc(&panel.x)
-        .y_desc(&panel.y)
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
-        .draw()
-        .map_err(error)?;
-    draw_grid(&chart, xs, ys)?;
-    for guide in panel.guides.iter().filter(|g| g.at > xs.0 && g.at < xs.1) {
-        draw_guide(&mut chart, guide, ys)?;
-    }
-    for series in &panel.series {
-        let shown = series.points.iter().filter(|p| p.0 > 0.0 && p.1 > 0.0).map(|p| (p.0.log10(), p.1.log10()));
-        let ink = colour(series.colour);
-        match series.mark {
-            Mark::Line => {
-                chart.draw_series(LineSeries::new(shown, ink.stroke_width(2))).map_err(error)?;
-            }
-            Mark::Dots => {
-                chart.draw_series(shown.map(|p| Circle::new(p, 4, ink.filled()))).map_err(error)?;
-            }
-            Mark::Rings => {
-                chart.draw_series(shown.map(|p| Circle::new(p, 4, ink.stroke_width(1)))).map_err(error)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-
-/// Grid lines and their labels: the axes count logarithms, the labels say what was measured.
-fn draw_grid(chart: &Chart, xs: (f64, f64), ys: (f64, f64)) -> Result<(), PlotError> {
-    let area = chart.plotting_area();
-    let style = |h, v| (FONT, 13).into_font().color(&INK).pos(Pos::new(h, v));
-    for tick in ticks(xs) {
-        let line = PathElement::new(vec![(tick.log10(), ys.0.log10()), (tick.log10(), ys.1.log10())], GRID);
-        area.draw(&line).map_err(error)?;
-        let at = EmptyElement::at((tick.log10(), ys.0.log10()))
-            + Text::new(label(tick), (0, 8), style(HPos::Center, VPos::Top));
-        area.draw(&at).map_err(error)?;
-    }
-    for tick in ticks(ys) {
-        let line = PathElement::new(vec![(xs.0.log10(), tick.log10()), (xs.1.log10(), tick.log10())], GRID);
-        area.draw(&line).map_err(error)?;
-        let at = EmptyElement::at((xs.0.log10(), tick.log10()))
-            + Text::new(label(tick), (-8, 0), style(HPos::Right, VPos::Center));
-        area.draw(&at).map_err(error)?;
-    }
-    Ok(())
-}
-
-fn draw_guide(chart: &mut Chart, guide: &Guide, ys: (f64, f64)) -> Result<(), PlotError> {
-    let x = guide.at.log10();
-    let (low, high) = (ys.0.log10(), ys.1.log10());
-    let ink = colour(guide.colour);
-    let line = DashedLineSeries::new([(x, low), (x, high)], 6, 4, ink.stroke_width(1));
-    chart.draw_series(line).map_err(error)?;
-    let style = (FONT, 12).into_font().transform(FontTransform::Rotate270).color(&ink);
-    let text = EmptyElement::at((x, high))
-        + Text::new(guide.label.clone(), (-15, 6), style.pos(Pos::new(HPos::Right, VPos::Top)));
-    chart.plotting_area().draw(&text).map_err(error)
+/// Rules of a style sheet that show pictures inside `selector` on a dark background.
+pub fn dark_style(selector: &str) -> String {
+    let rule = |(from, to): &(RGBColor, &str)| {
+        let RGBColor(r, g, b) = from;
+        let from = format!("#{r:02X}{g:02X}{b:02X}");
+        format!("{selector} [fill=\"{from}\"]{{fill:{to}}}{selector} [stroke=\"{from}\"]{{stroke:{to}}}")
+    };
+    DARK.iter().map(rule).collect()
 }
 
 fn draw_legend(legend: &[Entry], area: &Area) -> Result<(), PlotError> {
@@ -238,10 +177,18 @@ fn draw_legend(legend: &[Entry], area: &Area) -> Result<(), PlotError> {
         match entry.mark {
             Some(Mark::Dots) => area.draw(&Circle::new(centre, 4, ink.filled())).map_err(error)?,
             Some(Mark::Rings) => area.draw(&Circle::new(centre, 4, ink.stroke_width(1))).map_err(error)?,
-            Some(Mark::Line) => {
+            Some(Mark::Halos) => area.draw(&Circle::new(centre, 8, ink.stroke_width(2))).map_err(error)?,
+            Some(Mark::Line | Mark::Steps) => {
                 area.draw(&PathElement::new(vec![(x, y), (x + 24, y)], ink.stroke_width(2))).map_err(error)?;
             }
-            None => area.draw(&Rectangle::new([(x + 4, y - 6), (x + 20, y + 6)], ink.filled())).map_err(error)?,
+            Some(Mark::Dashes) => {
+                for from in [x, x + 9, x + 18] {
+                    area.draw(&PathElement::new(vec![(from, y), (from + 6, y)], ink.stroke_width(2))).map_err(error)?;
+                }
+            }
+            None | Some(Mark::Area | Mark::Bars) => {
+                area.draw(&Rectangle::new([(x + 4, y - 6), (x + 20, y + 6)], ink.filled())).map_err(error)?;
+            }
         }
         let style = (FONT, 14).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw(&Text::new(entry.name.clone(), (x + 32, y), style)).map_err(error)?;
@@ -260,6 +207,7 @@ mod tests {
             title: "T".to_owned(),
             panels: vec![Panel { title: "P".to_owned(), series, guides, ..Panel::default() }],
             legend: vec![Entry { name: "one".to_owned(), mark: Some(Mark::Dots), colour: Some(0) }],
+            ..Picture::default()
         }
     }
 
@@ -279,9 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_numbers() {
-        assert_eq!(ticks((0.9, 33.0)), [1.0, 2.0, 5.0, 10.0, 20.0]);
-        assert_eq!(ticks((0.9, 1e5)), [1.0, 10.0, 100.0, 1000.0, 1e4, 1e5]);
-        assert_eq!([0.05, 0.5, 1.0, 2000.0, 2e4].map(label), ["0.05", "0.5", "1", "2000", "20k"]);
+    fn every_mark_is_drawn_and_every_neutral_colour_has_a_dark_one() {
+        let mut picture = picture(vec![]);
+        let series = |mark| Series { points: vec![(0.0, 1.0), (1.0, 3.0), (2.0, 0.0)], mark, colour: 2 };
+        picture.panels[0].series = [Mark::Area, Mark::Steps, Mark::Bars, Mark::Bars].map(series).to_vec();
+        (picture.panels[0].x_axis, picture.panels[0].y_axis) = (Axis::Span, Axis::Linear);
+        let drawn = svg(&picture).unwrap();
+        assert_eq!((drawn.matches("<polygon").count(), drawn.matches("<polyline").count() > 1), (1, true));
+        // The paper and two bars for each of three points.
+        assert_eq!(drawn.matches("<rect").count(), 7, "{drawn}");
+        let style = dark_style(".p");
+        for neutral in ["#FFFFFF", "#333333", "#E4E4E4"] {
+            assert!(drawn.contains(neutral) && style.contains(&format!("[fill=\"{neutral}\"]")), "{neutral}");
+        }
     }
 }

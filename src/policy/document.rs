@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use super::change::{Change, Changed, apply, told};
 use super::node::{Node, Value};
 use super::problem::{Problem, did_you_mean};
 use super::schema::{API_VERSION, FleetDocument, ServedModelDocument};
@@ -18,6 +19,8 @@ pub struct Texts {
     /// Profile files and model configurations by the name that [`profile_path`] gives them. A quantisation file
     /// that nobody named is among them even when it does not exist, so that its appearance is noticed.
     pub profiles: BTreeMap<String, Result<String, String>>,
+    /// Values that are set in the documents.
+    pub changes: Vec<Change>,
 }
 
 /// Where in which file the parts of a document are.
@@ -58,6 +61,8 @@ impl Place {
 #[derive(Debug, Default)]
 pub struct Report {
     pub problems: Vec<Problem>,
+    /// Values that do not stand in the files.
+    pub(super) changed: Vec<Changed>,
 }
 
 impl Report {
@@ -73,6 +78,19 @@ impl Report {
                 hint,
             });
         }
+    }
+
+    /// All problems; those with a value that was set name the setting in the place of the file.
+    pub fn attributed(self) -> Vec<Problem> {
+        let Self { problems, changed } = self;
+        let by_change = |mut problem: Problem| {
+            let is_at = |c: &&Changed| c.file == problem.file && c.path == problem.path && !c.path.is_empty();
+            if let Some(changed) = changed.iter().rfind(is_at) {
+                (problem.file, problem.line) = (told(&changed.change), 0);
+            }
+            problem
+        };
+        problems.into_iter().map(by_change).collect()
     }
 
     fn misfits(&mut self, file: &str, document: &str, misfits: Vec<Misfit>) {
@@ -102,7 +120,7 @@ pub struct Documents {
 /// The trees of one policy file.
 pub type Parsed = (String, Vec<Node>);
 
-/// Parses all texts; what is no YAML is reported and left out.
+/// Parses all texts and puts the changes in; what is no YAML is reported and left out.
 pub fn parse(texts: &Texts, report: &mut Report) -> Vec<Parsed> {
     let mut parsed = Vec::new();
     for (file, text) in &texts.documents {
@@ -122,6 +140,7 @@ pub fn parse(texts: &Texts, report: &mut Report) -> Vec<Parsed> {
             }),
         }
     }
+    apply(&mut parsed, &texts.changes, report);
     parsed
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::change::Change;
 use super::document::{NO_FILE, Report, Texts, may_be_missing, named_files, parse};
 use super::problem::PolicyErrors;
 use super::resolve::resolve;
@@ -19,7 +20,15 @@ const READ_AGAIN: usize = 3;
 /// # Errors
 /// Everything that is wrong, with file and line.
 pub fn load(path: &Path) -> Result<Policy, PolicyErrors> {
-    resolve(&read_stable(path))
+    load_with(path, &[])
+}
+
+/// As [`load`], with values that are set in the documents before they are looked at.
+///
+/// # Errors
+/// Everything that is wrong, with file and line, or with the change that it comes from.
+pub fn load_with(path: &Path, changes: &[Change]) -> Result<Policy, PolicyErrors> {
+    resolve(&read_stable(path, changes))
 }
 
 /// The texts that make up a policy, profiles included, by their path below its folder.
@@ -28,7 +37,7 @@ pub fn load(path: &Path) -> Result<Policy, PolicyErrors> {
 /// The first file that cannot be read, and why.
 pub fn files(path: &Path) -> Result<BTreeMap<String, String>, String> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or_else(|| Path::new("")) };
-    let Texts { documents, profiles } = read_stable(path);
+    let Texts { documents, profiles, .. } = read_stable(path, &[]);
     let below = |name: &str| {
         let path = Path::new(name);
         path.strip_prefix(folder).unwrap_or(path).display().to_string()
@@ -49,7 +58,7 @@ pub fn files(path: &Path) -> Result<BTreeMap<String, String>, String> {
 /// # Errors
 /// Everything that is wrong, with line.
 pub fn from_text(name: &str, text: &str) -> Result<Policy, PolicyErrors> {
-    resolve(&with_profiles(vec![(name.to_owned(), Ok(text.to_owned()))]))
+    resolve(&with_profiles(vec![(name.to_owned(), Ok(text.to_owned()))], &[]))
 }
 
 /// Notices changes of a policy by its contents, never by time stamps: a ConfigMap swaps links, editors
@@ -57,12 +66,18 @@ pub fn from_text(name: &str, text: &str) -> Result<Policy, PolicyErrors> {
 #[derive(Debug)]
 pub struct Watcher {
     path: PathBuf,
+    changes: Vec<Change>,
     last: Option<Texts>,
 }
 
 impl Watcher {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), last: None }
+        Self::with(path, vec![])
+    }
+
+    /// With values that are set in the documents each time.
+    pub fn with(path: impl Into<PathBuf>, changes: Vec<Change>) -> Self {
+        Self { path: path.into(), changes, last: None }
     }
 
     /// The policy, if the contents changed since the last call; the first call always answers. On an
@@ -71,7 +86,7 @@ impl Watcher {
         if self.last.as_ref().is_some_and(|last| is_unchanged(&self.path, last)) {
             return None;
         }
-        let texts = read_stable(&self.path);
+        let texts = read_stable(&self.path, &self.changes);
         if self.last.as_ref() == Some(&texts) {
             return None;
         }
@@ -88,10 +103,10 @@ fn is_unchanged(path: &Path, last: &Texts) -> bool {
 }
 
 /// Reads until two readings agree, so that half of an old and half of a new set is not taken for one.
-fn read_stable(path: &Path) -> Texts {
-    let mut texts = read(path);
+fn read_stable(path: &Path, changes: &[Change]) -> Texts {
+    let mut texts = read(path, changes);
     for _ in 0..READ_AGAIN {
-        let again = read(path);
+        let again = read(path, changes);
         if again == texts {
             break;
         }
@@ -100,12 +115,12 @@ fn read_stable(path: &Path) -> Texts {
     texts
 }
 
-fn read(path: &Path) -> Texts {
-    with_profiles(read_documents(path))
+fn read(path: &Path, changes: &[Change]) -> Texts {
+    with_profiles(read_documents(path), changes)
 }
 
-fn with_profiles(documents: Vec<(String, Result<String, String>)>) -> Texts {
-    let mut texts = Texts { documents, profiles: BTreeMap::new() };
+fn with_profiles(documents: Vec<(String, Result<String, String>)>, changes: &[Change]) -> Texts {
+    let mut texts = Texts { documents, profiles: BTreeMap::new(), changes: changes.to_vec() };
     for name in named_files(&parse(&texts, &mut Report::default())) {
         let text = read_text(Path::new(&name));
         texts.profiles.insert(name, text);

@@ -4,6 +4,7 @@
 //! contradictions that the rest of the program sees. It may know the data sheets and architectures of
 //! `perf` (to resolve names) and nothing of what is going on in the fleet.
 
+mod change;
 mod document;
 mod load;
 mod names;
@@ -19,7 +20,8 @@ pub mod selector;
 mod shape;
 pub mod units;
 
-pub use load::{Watcher, files, from_text, load};
+pub use change::Change;
+pub use load::{Watcher, files, from_text, load, load_with};
 pub use problem::{PolicyErrors, Problem, did_you_mean, listed};
 pub use profile::profile as read_profile;
 pub use report::{check_report, json_schema};

@@ -147,6 +147,11 @@ pub struct PlannerSpec {
     /// A smaller number is published only after it was enough for this long, or for the pool's start-up
     /// time where that is longer.
     pub scale_down_dwell: Duration,
+    /// What is no longer needed is given back after so many start-up times of its pool, once it is not likely to be
+    /// needed again within as long: keeping it until then costs about what having it back would. Cheaper
+    /// hardware takes over on the same terms. 0 waits for `scaleDownDwell` only.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub scale_down_starts: f64,
     /// The gateway sends requests to pools by their length as the plan says. When it does not, every pool
     /// of a class gets the same mix of lengths.
     pub route_by_length: bool,
@@ -165,8 +170,9 @@ impl Default for PlannerSpec {
             max_age: Duration::from_seconds(60.0),
             stale_after: Duration::from_seconds(60.0),
             window: Duration::from_seconds(60.0),
-            demand_quantile: 95.0,
+            demand_quantile: 75.0,
             scale_down_dwell: Duration::from_seconds(120.0),
+            scale_down_starts: 5.0,
             route_by_length: false,
             max_step_up: None,
             max_step_down: None,

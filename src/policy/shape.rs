@@ -317,7 +317,7 @@ impl<'s> Walk<'s> {
 }
 
 /// `parent.key`, with quotes where the key itself has dots.
-fn child(path: &str, key: &str) -> String {
+pub(super) fn child(path: &str, key: &str) -> String {
     let simple = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
     match (path.is_empty(), simple) {
         (true, _) => key.to_owned(),

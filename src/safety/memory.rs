@@ -25,8 +25,14 @@ pub struct PoolMemory {
     pub wants: VecDeque<(f64, u32)>,
     /// Since when wants are remembered without a gap.
     pub wants_since: Option<f64>,
-    /// Since when more replicas are wanted than are ready.
+    /// Since when more replicas are wanted than are ready, without another one having become ready.
     pub growing_since: Option<f64>,
+    /// Replicas that were ready then.
+    #[serde(default)]
+    pub growing_from: u32,
+    /// Replicas that were ready when those that were asked for on top of them did not come.
+    #[serde(default)]
+    pub withheld: Option<u32>,
     /// Latency level at which the plan operates it.
     pub tier: Option<usize>,
     /// KV-cache capacity of one replica as a server reported it, tokens.
@@ -39,6 +45,26 @@ pub struct PoolMemory {
 }
 
 impl PoolMemory {
+    /// Note that `wanted` replicas are asked for while `ready` are. Those that are missing count as withheld from when
+    /// none has become ready for `patience_seconds` until one does.
+    pub fn wait(&mut self, now_seconds: f64, wanted: u32, ready: u32, patience_seconds: f64) {
+        if wanted <= ready || self.withheld.is_some_and(|had| ready > had) {
+            self.withheld = None;
+        }
+        if wanted <= ready {
+            self.growing_since = None;
+            return;
+        }
+        if self.growing_since.is_none() || ready > self.growing_from {
+            self.growing_since = Some(now_seconds);
+        }
+        self.growing_from = ready;
+        let is_late = self.growing_since.is_some_and(|since| now_seconds - since > patience_seconds);
+        if is_late {
+            self.withheld = Some(self.withheld.map_or(ready, |had| had.min(ready)));
+        }
+    }
+
     /// Remember what the plan wanted; forgets what is older than the dwell.
     pub fn want(&mut self, now_seconds: f64, replicas: u32, dwell_seconds: f64) {
         self.wants_since.get_or_insert(now_seconds);

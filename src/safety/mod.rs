@@ -6,7 +6,9 @@
 mod memory;
 mod order;
 mod rules;
+mod waste;
 
 pub use memory::PoolMemory;
 pub use order::{Move, keep_serving};
 pub use rules::{Inputs, Knowledge, Rule, Verdict, judge};
+pub use waste::Waste;

@@ -18,6 +18,8 @@ pub enum Knowledge {
 pub struct Inputs {
     /// What the plan wants; `None` when there is no plan.
     pub planned: Option<u32>,
+    /// What the pool runs as long as changing to `planned` does not pay; `None` when it may change.
+    pub held: Option<u32>,
     pub knowledge: Knowledge,
     /// Replicas that run or start, if known.
     pub current: Option<u32>,
@@ -78,8 +80,11 @@ pub fn judge(inputs: &Inputs, memory: &mut PoolMemory, now_seconds: f64) -> Verd
         memory.interrupt();
         return Verdict { replicas: base.map(|n| n.max(inputs.min)), rule: Rule::Hold };
     };
-    memory.want(now_seconds, planned, inputs.dwell_seconds);
-    let bounded = planned.clamp(inputs.min, inputs.max.max(inputs.min));
+    let meant = inputs.held.unwrap_or(planned);
+    // A number that is grown to is wanted, whatever would be best without what runs.
+    let is_growth = base.is_some_and(|base| meant > base);
+    memory.want(now_seconds, if is_growth { planned.max(meant) } else { planned }, inputs.dwell_seconds);
+    let bounded = meant.clamp(inputs.min, inputs.max.max(inputs.min));
     let Some(base) = base else {
         // Never said anything and the replicas are not known: a number could shrink a pool unseen.
         return Verdict { replicas: None, rule: Rule::Hold };
@@ -89,11 +94,12 @@ pub fn judge(inputs: &Inputs, memory: &mut PoolMemory, now_seconds: f64) -> Verd
         std::cmp::Ordering::Greater => grow(inputs, bounded, base),
         // The plan of a pool that is only partly known never asks for less than the last word.
         std::cmp::Ordering::Equal if inputs.knowledge != Knowledge::Full => (base, Rule::Hold),
+        std::cmp::Ordering::Equal if meant != planned && bounded == meant => (base, Rule::Dwell),
         std::cmp::Ordering::Equal => (base, Rule::Plan),
     };
     let limit = match rule {
-        Rule::Plan if bounded > planned => Rule::Min,
-        Rule::Plan if bounded < planned => Rule::Max,
+        Rule::Plan if bounded > meant => Rule::Min,
+        Rule::Plan if bounded < meant => Rule::Max,
         other => other,
     };
     // A limit that the operator lowered wins over everything but missing data.
@@ -135,6 +141,7 @@ mod tests {
     fn inputs(planned: u32) -> Inputs {
         Inputs {
             planned: Some(planned),
+            held: None,
             knowledge: Knowledge::Full,
             current: Some(5),
             min: 0,

@@ -104,7 +104,7 @@ fn daemon(page: &mut Page<'_>, published: &Published, now_seconds: f64, ready: b
         page.gauge("poolwright_plan_gap_ratio", help, solve.gap)?;
         page.gauge("poolwright_plan_work_units", "Units of work spent on the last plan.", solve.work_units as f64)?;
         let help = "1 when the last plan was ended by its time limit.";
-        let stopped = solve.stopped_at.is_some() || solve.acting_stopped_at.is_some();
+        let stopped = solve.was_stopped();
         page.gauge("poolwright_plan_stopped", help, f64::from(u8::from(stopped)))?;
     }
     let counters = [

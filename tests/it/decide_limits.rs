@@ -11,6 +11,7 @@ apiVersion: poolwright.dev/v1alpha1
 kind: Fleet
 metadata: {name: test}
 spec:
+  planner: {scaleDownStarts: 0}
   accelerators:
     - {name: h100, type: H100, pricePerHour: 3.0, stock: 16}
     - {name: spot, type: H100, pricePerHour: 1.0, stock: 16}

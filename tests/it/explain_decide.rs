@@ -31,8 +31,8 @@ spec:
   model: meta-llama/Llama-3.1-8B-Instruct
   classes: [{name: interactive, share: 0.8}, {name: batch}]
   pools:
-    - {name: llama-h100, accelerator: h100, mode: act, startupTime: 2m}
-    - {name: llama-l40s, accelerator: l40s, mode: act, startupTime: 2m}
+    - {name: llama-h100, accelerator: h100, mode: act, startupTime: 4m}
+    - {name: llama-l40s, accelerator: l40s, mode: act, startupTime: 4m}
 "#;
 
 /// The policy as a file, so that its fingerprint is that of the command line.

@@ -47,11 +47,13 @@ mod plan_instance; // planning problems in files: published optima, what is refu
 mod plan_peers; // rules of other projects: the answers that their projects published
 mod policy; // policy files: what loads, what is refused with which lines, what a reload does
 mod policy_architecture; // the architecture in it: config.json, quantisation beside it, names that tell a format
+mod policy_set; // values set beside it: where they go, what is refused
 mod prometheus_files; // dashboard and alert rules: whole, and about metrics that exist
 mod prometheus_live; // a real Prometheus: same plan as by direct scrape, queries, dry run, its death
 mod prometheus_plan; // the dry run against a Prometheus that does not answer
 mod prometheus_stage; // a fleet in wall-clock time, a Prometheus and the daemon
 mod prometheus_support; // starts and stops a Prometheus
+mod replay_gates; // what the benches of the gates rest on: policies, hopeless runs
 mod serve_auth; // who it is: front proxy, certificates, tokens, nobody
 mod serve_auth_access; // may they: questions, what is remembered, refusals, limits
 mod serve_auth_program; // the daemon's own listener for kube-apiserver, as a program
@@ -78,11 +80,14 @@ mod serve_upstream; // metrics that are not ours, passed on to another server
 mod simulate_chain; // the scenario of the whole-chain test, in virtual time
 mod simulate_chain_support; // a cluster, HPA and the daemon around a fleet of given pods
 mod simulate_engine; // one simulated replica against the performance model
+mod simulate_faults; // what goes wrong in a replay on purpose, and that it is not made worse
 mod simulate_fleet; // pools, stock, routing, accounts and determinism of the simulated fleet
 mod simulate_http; // a simulated fleet over real HTTP: pages, discovery, readiness, the HPA follower
+mod simulate_journal; // the daemon's journal as traffic, and what of it is refused
 mod simulate_page; // the simulated metrics page against a real server's
 mod simulate_pods; // pods that somebody else creates: life, requests, addresses
-mod simulate_policy;
-mod simulate_program; // the policy that the tests of the simulated fleet share
+mod simulate_policy; // the policy that the tests of the simulated fleet share
+mod simulate_program; // the verb `simulate` as a program: what it compares, repeats, refuses
+mod simulate_report; // the report of a replay: its files, their figures, the same bytes
 mod simulate_workload; // traces played as workloads
 mod solve_program; // the verb `solve` as a program

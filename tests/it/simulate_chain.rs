@@ -24,10 +24,10 @@ async fn the_scenario_moves_enough_and_keeps_the_promise() {
 
     let moves = chain.record.moves();
     for pool in ["fleet/chat-l40s", "fleet/code-l40s"] {
-        assert!(of(&moves, pool).up >= 5 && of(&moves, pool).down >= 5, "{moves:?}");
+        assert!(of(&moves, pool).up >= 3 && of(&moves, pool).down >= 3, "{moves:?}");
     }
     let overflow = of(&moves, "fleet/chat-h100");
-    assert!(overflow.up >= 1 && overflow.down >= 1 && overflow.least == 0, "it comes from 0 and goes: {moves:?}");
+    assert!(overflow.up >= 1 && overflow.down >= 1, "it comes and goes: {moves:?}");
     assert!(moves.iter().map(|m| m.most).sum::<u32>() <= 24, "small enough for a test machine: {moves:?}");
 
     let (services, cost) = chain.finish();

@@ -24,11 +24,12 @@ spec:
   pools: [{name: big, accelerator: h100, startupTime: 2m}, {name: small, accelerator: l40s, startupTime: 2m}]
 ";
 
-struct Folder(tempfile::TempDir);
+/// Where a replay is run.
+pub struct Folder(pub tempfile::TempDir);
 
 impl Folder {
     /// A policy, twelve minutes of rates that double in the middle, and lengths for them.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         folder.write("policy.yaml", POLICY);
         let minutes = |n: u32| if n < 6 { 120 } else { 240 };
@@ -38,18 +39,18 @@ impl Folder {
         folder
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         fs::write(self.0.path().join(name), text).unwrap();
     }
 
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::cargo_bin("poolwright").unwrap();
         let output = command.current_dir(self.0.path()).arg("simulate").args(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
-    fn played(&self, rest: &[&str]) -> (Option<i32>, String, String) {
+    pub fn played(&self, rest: &[&str]) -> (Option<i32>, String, String) {
         let usual = ["--policy", "policy.yaml", "--trace", "m=rates.csv", "--lengths", "lengths.csv"];
         self.run(&[&usual, rest].concat())
     }

@@ -62,6 +62,7 @@ pub(super) fn picture(scenes: &[Scene<'_>], traffic: &Traffic, percentile: f64) 
         title: "Latency of one replica over its load; dashed: the rate within the targets".to_owned(),
         panels,
         legend,
+        ..Picture::default()
     }
 }
 
@@ -104,6 +105,7 @@ fn panel(scene: &Scene<'_>, shapes: &[Shape], traffic: &Traffic, usual: f64, whi
         y: "ms".to_owned(),
         series,
         guides,
+        ..Panel::default()
     })
 }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use super::Exit;
 use super::live::LiveArgs;
-use super::{Exit, load_policy};
+use super::set::SetArgs;
 use crate::control::{Clock, Decision, Detail, SystemClock, moment};
 use crate::policy::Policy;
 use crate::policy::units::Duration;
@@ -47,6 +48,8 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE|DIR", help_heading = "What is explained")]
     policy: Option<PathBuf>,
     #[command(flatten)]
+    set: SetArgs,
+    #[command(flatten)]
     live: LiveArgs,
     /// Form of the answer.
     #[arg(short, long, default_value = "text")]
@@ -80,10 +83,15 @@ struct Found {
 type Early<T> = Result<Result<T, Exit>>;
 
 pub async fn run(args: ExplainArgs) -> Result<Exit> {
-    let policy = match args.policy.as_deref().map(load_policy).transpose() {
+    if args.policy.is_none() && !args.set.changes.is_empty() {
+        eprintln!("poolwright: --set changes a policy: give --policy FILE");
+        return Ok(Exit::Usage);
+    }
+    let policy = match args.policy.as_deref().map(|path| args.set.load(path)).transpose() {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
+    args.set.say();
     let found = match (&args.journal, args.demo, policy) {
         (Some(journal), _, policy) => from_journal(journal, &args, policy.as_ref())?,
         (None, true, policy) => from_demo(&args, policy).await?,
@@ -175,7 +183,7 @@ async fn from_live(args: &ExplainArgs, mut policy: Policy) -> Early<Found> {
         Err(exit) => return Ok(Err(exit)),
     };
     // There is no memory to wait with.
-    policy.planner.scale_down_dwell_seconds = 0.0;
+    (policy.planner.scale_down_dwell_seconds, policy.planner.scale_down_starts) = (0.0, 0.0);
     let mut daemon = match args.live.daemon(policy, None).await? {
         Ok(daemon) => daemon,
         Err(exit) => return Ok(Err(exit)),

@@ -39,7 +39,7 @@ pub fn picture(fit: &Fit, points: &[Point], kv_tokens: Option<u64>, max_num_seqs
         panels.extend(scene.panel("time between tokens, mean", "ms", false));
     }
     let unused = fit.points.iter().any(|p| !matches!(p.used, Use::Fitted | Use::Wild));
-    Picture { title: title(fit, more), panels, legend: legend(fit, &shapes, unused) }
+    Picture { title: title(fit, more), panels, legend: legend(fit, &shapes, unused), ..Picture::default() }
 }
 
 fn title(fit: &Fit, more: usize) -> String {
@@ -121,7 +121,14 @@ impl Scene<'_> {
         if series.iter().all(|s| s.mark == Mark::Line || s.points.is_empty()) {
             return None;
         }
-        Some(Panel { title: title.to_owned(), x: self.x.to_owned(), y: unit.to_owned(), series, guides })
+        Some(Panel {
+            title: title.to_owned(),
+            x: self.x.to_owned(),
+            y: unit.to_owned(),
+            series,
+            guides,
+            ..Panel::default()
+        })
     }
 
     /// Predictions from the smallest to the largest load that was measured with this shape.

@@ -1,6 +1,8 @@
 //! `poolwright simulate`: recorded traffic on a simulated fleet, scaled by our planner and by others, side by side.
 
+mod faults;
 mod print;
+mod report;
 mod traffic;
 
 use std::io::Write as _;
@@ -9,11 +11,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::{Exit, load_policy};
+use super::Exit;
+use super::set::SetArgs;
 use crate::policy::units::Duration;
 use crate::simulate::replay::{
-    Comparison, Hardware, Kind, ModelError, Outcome, PromiseWords, RunOptions, Stretch, Tries, kind_named, kinds,
+    Comparison, Hardware, Kind, ModelError, Outcome, PromiseWords, RunOptions, Stretch, Traffic, Tries, kind_named,
+    kinds,
 };
+use faults::FaultArgs;
 use traffic::TrafficArgs;
 
 /// Rules that are set beside ours when none is named.
@@ -26,6 +31,8 @@ pub struct SimulateArgs {
     /// The policy: models, pools, prices, promises.
     #[arg(long, value_name = "FILE|DIR", required_unless_present = "list")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    set: SetArgs,
     #[command(flatten)]
     traffic: TrafficArgs,
     /// Other rules to compare with, or `all`, or `none`. [default: static-peak,hpa-running,keda-rate,oracle]
@@ -52,9 +59,8 @@ pub struct SimulateArgs {
     /// Share of every prompt that prefix caches spare.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     prefix_hits: f64,
-    /// Replicas that die, per replica and day.
-    #[arg(long, default_value_t = 0.0, value_name = "N")]
-    deaths: f64,
+    #[command(flatten)]
+    faults: FaultArgs,
     /// Give the others this hardware, `POOL` or `POOL=SHARE,POOL=SHARE`, instead of every pool alone and splits.
     #[arg(long, value_name = "POOL[=SHARE],...")]
     hardware: Vec<String>,
@@ -70,6 +76,10 @@ pub struct SimulateArgs {
     /// Form of the answer.
     #[arg(short, long, default_value = "table")]
     output: Output,
+    /// Write a report into this folder: a page (`index.html`), Markdown with pictures (`report.md`, `*.svg`) and the
+    /// figures (`report.json`).
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,7 +96,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
         std::io::stdout().write_all(print::rules().as_bytes())?;
         return Ok(Exit::Done);
     };
-    let policy = match load_policy(policy) {
+    let policy = match args.set.load(policy) {
         Ok(policy) => policy,
         Err(exit) => return Ok(exit),
     };
@@ -94,7 +104,7 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
         eprintln!("poolwright: {wrong}");
         Ok(Exit::Usage)
     };
-    let (others, options, tries, traffic) = match read(args, &policy) {
+    let Read { others, options, tries, traffic, notes } = match read(args, &policy) {
         Ok(read) => read,
         Err(what) => return wrong(what),
     };
@@ -112,12 +122,16 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
     let Some(first) = ours.first().cloned() else { anyhow::bail!("nothing was run") };
     let comparison = Comparison {
         traffic: traffic.words(&policy),
+        circumstances: [notes, args.set.words(), args.faults.words()].concat(),
         currency: policy.currency.clone(),
         pools: policy.pools.iter().map(crate::policy::Pool::id).collect(),
         promises: policy.classes.iter().map(PromiseWords::of).collect(),
         others: others.iter().map(|kind| stretch.contest(*kind, &tries, &first)).collect(),
         ours,
     };
+    if let Some(folder) = &args.report {
+        report::write(folder, &comparison)?;
+    }
     let text = match args.output {
         Output::Table => print::table(&comparison, args.points),
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&comparison)?),
@@ -126,7 +140,15 @@ pub fn run(args: &SimulateArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-type Read = (Vec<&'static dyn Kind>, RunOptions, Tries, crate::simulate::replay::Traffic);
+/// The command line, read.
+struct Read {
+    others: Vec<&'static dyn Kind>,
+    options: RunOptions,
+    tries: Tries,
+    traffic: Traffic,
+    /// What is to be said of the traffic.
+    notes: Vec<String>,
+}
 
 fn read(args: &SimulateArgs, policy: &crate::policy::Policy) -> Result<Read, Wrong> {
     let named: Vec<&str> = match args.against.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -149,20 +171,17 @@ fn read(args: &SimulateArgs, policy: &crate::policy::Policy) -> Result<Read, Wro
         Some(factor) => return Err(format!("--slower {factor}: expected a factor from 0.01 to 100")),
         None => ModelError::Within(share("error", args.error)?),
     };
-    if !(0.0..=1000.0).contains(&args.deaths) {
-        return Err(format!("--deaths {}: expected a number from 0 to 1000", args.deaths));
-    }
     let mut options = RunOptions { seed: args.seed, error, lag_seconds: args.lag.seconds(), ..RunOptions::default() };
     options.prefix_hit_ratio = share("prefix-hits", args.prefix_hits)?;
-    options.faults.deaths_per_hour = args.deaths / 24.0;
     let hardware: Result<Vec<Hardware>, Wrong> = args.hardware.iter().map(|text| hardware(text, policy)).collect();
     let hardware = Some(hardware?).filter(|h| !h.is_empty());
     let targets = Some(args.targets.clone()).filter(|t| !t.is_empty());
     if let Some(bad) = args.targets.iter().find(|t| !(t.is_finite() && **t > 0.0)) {
         return Err(format!("--targets {bad}: expected numbers above 0"));
     }
-    let traffic = args.traffic.read(policy)?;
-    Ok((others, options, Tries { targets, hardware }, traffic))
+    let (traffic, notes) = args.traffic.read(policy)?;
+    options.faults = args.faults.read(policy, traffic.seconds())?;
+    Ok(Read { others, options, tries: Tries { targets, hardware }, traffic, notes })
 }
 
 /// `POOL` or `POOL=SHARE,POOL=SHARE`; shares of one model sum to 1.

@@ -19,7 +19,7 @@ pub fn rules() -> String {
 /// Ours, and of every other rule its cheapest try that serves as well; `all` tries when asked.
 pub fn table(comparison: &Comparison, all: bool) -> String {
     let mut text = String::new();
-    for line in &comparison.traffic {
+    for line in comparison.traffic.iter().chain(&comparison.circumstances) {
         let _ = writeln!(text, "{line}");
     }
     let mut table = Table::new();

@@ -1,6 +1,6 @@
 //! The arguments that say what is played: files, the models they belong to, lengths, scale, stretch.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,7 +9,7 @@ use super::Wrong;
 use crate::policy::Policy;
 use crate::policy::units::Duration;
 use crate::simulate::Trace;
-use crate::simulate::replay::{Lengths, Play, Recording, Traffic};
+use crate::simulate::replay::{JournalTraffic, Lengths, Play, Recording, Traffic};
 
 /// Monday 2026-01-05 00:00 UTC: a run begins then unless something else is said.
 const START_UNIX_SECONDS: f64 = 1_767_571_200.0;
@@ -18,8 +18,12 @@ const START_UNIX_SECONDS: f64 = 1_767_571_200.0;
 pub struct TrafficArgs {
     /// What to play: a CSV of requests or rates, plain or gzip, for a model or one of its classes. A file with
     /// several services needs the column. May be given several times.
-    #[arg(long = "trace", value_name = "[MODEL[/CLASS]=]FILE[#COLUMN]", required_unless_present = "list")]
+    #[arg(long = "trace", value_name = "[MODEL[/CLASS]=]FILE[#COLUMN]", required_unless_present_any = ["list", "journal"])]
     traces: Vec<String>,
+    /// Play what the daemon saw, in the place of traces: its --state-dir, or one file of its journal. Requests are
+    /// drawn anew from the rates of every model, of classes by the policy's shares.
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "traces")]
+    journal: Option<PathBuf>,
     /// Lengths for traces that have none: a file of requests to draw from, or known quantiles such as `m-large`.
     #[arg(long, value_name = "[MODEL[/CLASS]=]FILE|NAME")]
     lengths: Vec<String>,
@@ -46,7 +50,11 @@ struct Subject {
 }
 
 impl TrafficArgs {
-    pub fn read(&self, policy: &Policy) -> Result<Traffic, Wrong> {
+    /// What is played, and what is to be said of it.
+    pub fn read(&self, policy: &Policy) -> Result<(Traffic, Vec<String>), Wrong> {
+        if let Some(path) = &self.journal {
+            return self.of_journal(path, policy);
+        }
         let mut plays = vec![];
         for (nth, text) in self.traces.iter().enumerate() {
             let (subject, file) = subject("trace", text, policy)?;
@@ -58,7 +66,46 @@ impl TrafficArgs {
             };
             plays.push(self.play(subject, file, policy)?);
         }
-        Traffic::new(plays, policy, START_UNIX_SECONDS).map_err(|error| error.to_string())
+        let traffic = Traffic::new(plays, policy, START_UNIX_SECONDS).map_err(|error| error.to_string())?;
+        Ok((traffic, vec![]))
+    }
+
+    /// The traffic of every model of the policy that the journal knows.
+    fn of_journal(&self, path: &Path, policy: &Policy) -> Result<(Traffic, Vec<String>), Wrong> {
+        let journal = JournalTraffic::read(path).map_err(|error| format!("--journal {error}"))?;
+        let from = self.from.seconds();
+        let to = self.to.map_or(journal.seconds(), |to| to.seconds().min(journal.seconds()));
+        let (mut plays, mut notes) = (vec![], vec![]);
+        for (model, known) in policy.models.iter().enumerate() {
+            let id = known.id();
+            let found = journal.model(&id, from, to).map_err(|error| format!("--journal {error}"))?;
+            let Some(found) = found else {
+                notes.push(format!("the journal knows no rate of {id}: nothing is played for it"));
+                continue;
+            };
+            if found.bridged.0 > 0 {
+                let (count, longest) = found.bridged;
+                notes.push(format!("{id}: {count} gaps of up to {longest:.0} s are bridged by the rate before them"));
+            }
+            let subject = Subject { model, class: None };
+            let named = last_for("lengths", &self.lengths, subject, policy)?;
+            let lengths = match (named, found.lengths) {
+                (Some(text), _) => lengths(text)?,
+                (None, Some(seen)) => seen,
+                (None, None) => {
+                    return Err(format!("--journal {}: too few lengths of {id}; give --lengths", path.display()));
+                }
+            };
+            plays.push(self.stretch(&path.display().to_string(), found.recording, subject, lengths, policy)?);
+        }
+        let others = journal.models().filter(|id| policy.models.iter().all(|m| m.id() != *id));
+        notes.extend(others.map(|id| format!("{id} is in the journal and not in the policy: it is not played")));
+        if plays.is_empty() {
+            let models = journal.models().collect::<Vec<_>>().join(", ");
+            return Err(format!("--journal {}: no model of the policy; it knows {models}", path.display()));
+        }
+        let traffic = Traffic::new(plays, policy, journal.begin_seconds + from).map_err(|error| error.to_string())?;
+        Ok((traffic, notes))
     }
 
     fn play(&self, subject: Subject, file: &str, policy: &Policy) -> Result<Play, Wrong> {
@@ -77,6 +124,18 @@ impl TrafficArgs {
                 ));
             }
         };
+        self.stretch(file, recording, subject, lengths, policy)
+    }
+
+    /// The part between `--from` and `--to`, at the rate that is asked for.
+    fn stretch(
+        &self,
+        file: &str,
+        recording: Recording,
+        subject: Subject,
+        lengths: Lengths,
+        policy: &Policy,
+    ) -> Result<Play, Wrong> {
         let scale = match last_for("scale", &self.scale, subject, policy)? {
             Some(text) => text.parse::<f64>().map_err(|_| format!("--scale {text}: expected a number above 0"))?,
             None => 1.0,
@@ -87,7 +146,7 @@ impl TrafficArgs {
         let to_seconds = self.to.map_or(end, |to| (begin + to.seconds()).min(end));
         if from_seconds >= to_seconds {
             let hours = (end - begin) / 3600.0;
-            return Err(format!("--trace {file}: nothing lies between --from and --to; it lasts {hours:.1} h"));
+            return Err(format!("{file}: nothing lies between --from and --to; it lasts {hours:.1} h"));
         }
         let play = Play::whole(Arc::new(recording), subject.model, lengths);
         Ok(Play { class: subject.class, scale, burstiness: self.burstiness, from_seconds, to_seconds, ..play })

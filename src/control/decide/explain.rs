@@ -33,6 +33,10 @@ pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
     match s.verdict.rule {
         Rule::Hold => {
             let why = match known.missing.as_slice() {
+                _ if known.withheld.is_some() => {
+                    let ready = known.ready.unwrap_or(0);
+                    return (Binding::Hold, format!("only {ready} of them came; others carry the load until more do"));
+                }
                 [] if s.answer.planned[s.pool].is_none() => "no demand was measured yet".to_owned(),
                 [] => "the load of this model is not fully visible".to_owned(),
                 missing => missing.join(", "),
@@ -43,6 +47,7 @@ pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
             };
             (Binding::Hold, format!("{why}: {what}"))
         }
+        Rule::Dwell if s.answer.held[s.pool].is_some() => kept(s),
         Rule::Dwell => {
             let wanted = s.answer.planned[s.pool].unwrap_or(0);
             (Binding::Dwell, format!("{wanted} would do; waits until that has held, or until others are ready"))
@@ -51,6 +56,20 @@ pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
         Rule::Min => (Binding::Min, scopes::floor_words(s.policy, known.floor)),
         Rule::Max => (Binding::Max, format!("upper limit of {} (policy or stock)", pool.max)),
         Rule::Plan => planned(s),
+    }
+}
+
+/// A pool whose model keeps what it has until changing pays.
+fn kept(s: &Subject<'_>) -> (Binding, String) {
+    let (binding, text) = planned(s);
+    match (s.answer.planned[s.pool], s.verdict.replicas) {
+        (Some(best), Some(said)) if best < said => {
+            (Binding::Dwell, format!("{best} would do; kept until that has saved what having it back costs ({text})"))
+        }
+        (Some(best), Some(said)) if best > said => {
+            (binding, format!("{text}; {best} would be cheaper, once that pays for the change"))
+        }
+        _ => (binding, text),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::calibrate::calibrate;
 use super::floors::{self, Ahead, Floor};
+use super::hold;
 use super::limits;
 use super::size::GivenDemand;
 use crate::control::State;
@@ -30,8 +31,8 @@ pub(super) const LEAST_RATE: f64 = 1e-3;
 /// Steps in which the hit ratio enters the plan, so that noise moves nothing.
 const HIT_STEP: f64 = 0.05;
 
-/// Steps per doubling in which burstiness enters the plan, rounded down: what a few windows say of it is rough.
-const BURSTINESS_STEPS: f64 = 1.0;
+/// Doublings by which burstiness has to change before the plan takes notice: what a few windows say of it is rough.
+const BURSTINESS_STEP: f64 = 1.0;
 /// Burstiness that is planned for at most: beyond, it is a load that jumps, which is the forecast's to see.
 const MOST_BURSTINESS: f64 = 16.0;
 
@@ -41,6 +42,8 @@ pub(super) struct Known {
     pub models: Vec<ModelKnown>,
     /// What was learnt that a person should know.
     pub findings: Vec<Finding>,
+    /// Unix time, seconds.
+    pub now_seconds: f64,
 }
 
 pub(super) struct PoolKnown {
@@ -49,6 +52,8 @@ pub(super) struct PoolKnown {
     pub starting: Option<u32>,
     /// Ready and starting.
     pub current: Option<u32>,
+    /// Replicas that were asked for, where they do not come.
+    pub withheld: Option<u32>,
     /// Names of the signals that are not fresh.
     pub missing: Vec<String>,
     /// What the servers made of the pool's figures.
@@ -69,6 +74,8 @@ pub(super) struct ModelKnown {
     /// Fewest replicas of all pools together now.
     pub floor: Floor,
     pub forecast: Option<Forecast>,
+    /// What has to be served for as long as giving back has to pay, as a multiple of `classes`; at least 1.
+    pub lasting: f64,
     pub horizon_seconds: f64,
     pub buckets: Vec<Bucket>,
     pub mean: Shape,
@@ -86,6 +93,7 @@ impl PoolKnown {
             starting: Some(0),
             current: Some(0),
             missing: vec![],
+            withheld: None,
             live: None,
             floor: Floor::default(),
         }
@@ -103,6 +111,7 @@ impl ModelKnown {
             raised: None,
             floor,
             forecast: None,
+            lasting: 1.0,
             horizon_seconds: 0.0,
             buckets: demand.buckets.clone(),
             mean: Shape {
@@ -132,7 +141,9 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
         .map(|p| {
             let memory = state.pools.entry(policy.pools[p].id()).or_default();
             learn_replica(memory, seen(p));
-            let mut known = know_pool(seen(p), memory.published, observation.source_error.is_some());
+            let asked = memory.published.filter(|_| memory.withheld.is_none());
+            let mut known = know_pool(seen(p), asked, observation.source_error.is_some());
+            known.withheld = memory.withheld.and(memory.published);
             let nothing_said = !memory.seen || memory.published.is_none();
             if policy.pools[p].mode == Mode::Act && nothing_said && target_is_unknown(seen(p)) {
                 known.current = None;
@@ -161,7 +172,7 @@ pub(super) fn learn(policy: &Policy, observation: &Observation, state: &mut Stat
         .collect();
     let mut findings = calibrate(policy, observation, &mut pools, state, now_seconds);
     findings.extend(limits::findings(policy, state));
-    Known { pools, models, findings }
+    Known { pools, models, findings, now_seconds }
 }
 
 /// What takes so long to start has to be asked for as early.
@@ -230,7 +241,7 @@ fn know_pool(seen: &PoolObservation, published: Option<u32>, source_failed: bool
     };
     // A silent replica is one that runs, until somebody says that it does not.
     let current = ready.map(|r| r + starting.unwrap_or(0) + seen.silent);
-    PoolKnown { knowledge, ready, starting, current, missing, live: None, floor: Floor::default() }
+    PoolKnown { knowledge, ready, starting, current, missing, withheld: None, live: None, floor: Floor::default() }
 }
 
 /// What the servers report of themselves.
@@ -264,11 +275,17 @@ fn slowest_start(policy: &Policy, model: &Model, memories: &BTreeMap<String, Poo
 
 /// How uneven the requests are that each of `replicas` sees. A random part of a stream is less bursty than the whole:
 /// of its variance beyond that of a Poisson stream, one replica of n sees 1/n.
-fn traffic(state: &State, model: &Model, window_seconds: f64, replicas: u32) -> Traffic {
-    let whole = state.models.get(&model.id()).and_then(|m| m.rates.dispersion(window_seconds)).unwrap_or(1.0);
+fn traffic(state: &mut State, model: &Model, window_seconds: f64, replicas: u32) -> Traffic {
+    let Some(memory) = state.models.get_mut(&model.id()) else { return Traffic::default() };
+    let whole = memory.rates.dispersion(window_seconds).unwrap_or(1.0);
     let part = 1.0 + (whole - 1.0).max(0.0) / f64::from(replicas.max(1));
-    let steps = (part.log2() * BURSTINESS_STEPS).floor().max(0.0);
-    Traffic { burstiness: (steps / BURSTINESS_STEPS).exp2().min(MOST_BURSTINESS), ..Traffic::default() }
+    let (doublings, last) = (part.log2(), memory.burstiness.unwrap_or(1.0).max(1.0).log2());
+    // Up at the next whole doubling, down only when it is far below the last.
+    let stays = (last - 0.5 * BURSTINESS_STEP..last + BURSTINESS_STEP).contains(&doublings);
+    let doublings = if stays { last } else { (doublings / BURSTINESS_STEP).floor().max(0.0) * BURSTINESS_STEP };
+    let burstiness = doublings.exp2().min(MOST_BURSTINESS);
+    memory.burstiness = Some(burstiness);
+    Traffic { burstiness, ..Traffic::default() }
 }
 
 fn learn_model(
@@ -300,9 +317,11 @@ fn learn_model(
         }
     }
     memory.shapes.note(at, policy.planner.window_seconds, &input, &output);
-    let ahead = ahead(policy, slowest_start(policy, model, memories), now_seconds);
+    let startup_seconds = slowest_start(policy, model, memories);
+    let ahead = ahead(policy, startup_seconds, now_seconds);
     let horizon_seconds = ahead.lead_seconds;
     let forecast = memory.rates.peak(horizon_seconds, policy.planner.demand_quantile);
+    let lasting = hold::lasting_share(policy, &mut memory.rates, forecast, startup_seconds);
     let waiting: f64 = parts.iter().filter_map(|p| p.waiting.value).filter(|w| (0.0..=MOST_WAITING).contains(w)).sum();
     let planned: Vec<(usize, f64, f64)> = model
         .classes
@@ -342,6 +361,7 @@ fn learn_model(
         raised,
         floor: floors::of_model(policy, model, ahead),
         forecast,
+        lasting,
         horizon_seconds,
         buckets: memory.shapes.buckets(model.expected_shape),
         mean: memory.shapes.mean(model.expected_shape),
@@ -382,7 +402,7 @@ spec:
         let policy = from_text("p.yaml", POLICY).unwrap();
         let model = &policy.models[0];
         let mut state = State::default();
-        let planned = |state: &State, replicas| traffic(state, model, 60.0, replicas).burstiness;
+        let planned = |state: &State, replicas| traffic(&mut state.clone(), model, 60.0, replicas).burstiness;
         assert_eq!(planned(&state, 1), 1.0, "nothing was seen");
         let memory = state.models.entry(model.id()).or_default();
         // Counts of 600 that differ by about 98 from one minute to the next: as if requests came eight at a time.

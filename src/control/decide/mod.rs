@@ -6,6 +6,7 @@
 mod calibrate;
 mod explain;
 mod floors;
+mod hold;
 mod learn;
 mod limits;
 mod problem;
@@ -56,6 +57,9 @@ pub fn decide(policy: &Policy, observation: &Observation, state: State, now_seco
 pub struct Search<'a> {
     pub advised: Effort<'a>,
     pub acting: Effort<'a>,
+    /// For the same plans where models keep what they have.
+    pub kept: Effort<'a>,
+    pub advised_kept: Effort<'a>,
     pub detail: Detail,
 }
 
@@ -66,6 +70,8 @@ impl Search<'_> {
         Self {
             advised: effort(solve.effort_units, solve.stopped_at),
             acting: effort(solve.effort_units, solve.acting_stopped_at),
+            kept: effort(solve.effort_units, solve.kept_stopped_at),
+            advised_kept: effort(solve.effort_units, solve.advised_kept_stopped_at),
             detail: Detail::Brief,
         }
     }
@@ -82,12 +88,13 @@ pub fn decide_within(
     let detail = search.detail;
     own(policy, &mut state);
     let known = learn::learn(policy, observation, &mut state, now_seconds);
-    let free = problem::build(policy, &known, &mut state, problem::Scope::All);
+    let free = hold::lasting(policy, &known, problem::build(policy, &known, &mut state, problem::Scope::All));
     let advised = solve_again(&free.problem, &search.advised, &mut state.planner.advised);
     // Pools that only advise do not follow, so the numbers that are acted on must not count on them.
     let mixed = [Mode::Act, Mode::Advise].iter().all(|m| policy.pools.iter().any(|p| p.mode == *m));
     let acted = mixed.then(|| {
-        let built = problem::build(policy, &known, &mut state, problem::Scope::ActingOnly);
+        let built =
+            hold::lasting(policy, &known, problem::build(policy, &known, &mut state, problem::Scope::ActingOnly));
         let solution = solve_again(&built.problem, &search.acting, &mut state.planner.acting);
         (built, solution)
     });
@@ -100,21 +107,37 @@ pub fn decide_within(
         let (relaxations, for_targets) = what_if::relaxations(policy, &known, &mut state, scope, base);
         Analysis { accelerators, relaxations, work_units: for_accelerators + for_targets }
     });
-    let planned: Vec<Option<u32>> = policy
-        .pools
-        .iter()
-        .enumerate()
-        .map(|(p, pool)| {
-            let from = if pool.mode == Mode::Act { acting_solution } else { &advised };
-            known.models[pool.model].plannable().then(|| from.plan.replicas[p])
-        })
-        .collect();
-    let (verdicts, cut) = settle(policy, &known, acting, acting_solution, &planned, &mut state, now_seconds);
+    let planner = &mut state.planner;
+    let (mut kept, mut advised_kept) = (std::mem::take(&mut planner.kept), std::mem::take(&mut planner.advised_kept));
+    let (effort, of) = (&search.kept, hold::ACTING);
+    let followed = hold::follow(policy, &known, (acting, acting_solution), &mut state, of, (effort, &mut kept));
+    let (effort, of) = (&search.advised_kept, hold::ADVISED);
+    let advice = mixed.then(|| {
+        let memory = (effort, &mut advised_kept);
+        hold::follow(policy, &known, (&free, &advised), &mut state, of, memory)
+    });
+    (state.planner.kept, state.planner.advised_kept) = (kept, advised_kept);
+
+    let advice = advice.as_ref().unwrap_or(&followed);
+    let by_pool = |of: &dyn Fn(usize, Mode) -> Option<u32>| -> Vec<Option<u32>> {
+        let plannable = |pool: &Pool| known.models[pool.model].plannable();
+        let one = |(p, pool): (usize, &Pool)| if plannable(pool) { of(p, pool.mode) } else { None };
+        policy.pools.iter().enumerate().map(one).collect()
+    };
+    let best = |mode: Mode| if mode == Mode::Act { acting_solution } else { &advised };
+    let planned = by_pool(&|p, mode| Some(best(mode).plan.replicas[p]));
+    let held = by_pool(&|p, mode| if mode == Mode::Act { &followed } else { advice }.held(p, policy.pools[p].model));
+    let source = followed.or((acting, acting_solution));
+    let plans = Plans { planned: &planned, held: &held };
+    let (verdicts, cut) = settle(policy, &known, source, plans, &mut state, now_seconds);
     let answer = Answer {
         known: &known,
         free: (&free, &advised),
         acting: (acting, acting_solution),
+        followed: source,
+        advice: advice.or((&free, &advised)),
         planned: &planned,
+        held: &held,
         verdicts: &verdicts,
         effort_units: search.advised.units,
         cut: &cut,
@@ -139,7 +162,12 @@ struct Answer<'a> {
     known: &'a learn::Known,
     free: (&'a Built, &'a Solution),
     acting: (&'a Built, &'a Solution),
+    /// What `acting` and `free` became where models keep what they have.
+    followed: (&'a Built, &'a Solution),
+    advice: (&'a Built, &'a Solution),
     planned: &'a [Option<u32>],
+    /// What pools run whose models keep what they have.
+    held: &'a [Option<u32>],
     verdicts: &'a [Verdict],
     effort_units: u64,
     /// The limit that cut a pool's growth, by its row in the problem.
@@ -147,10 +175,24 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// The problem and plan that a pool's number comes from.
-    fn source(&self, mode: Mode) -> (&Built, &Solution) {
+    /// The best problem and plan for a pool.
+    fn best(&self, mode: Mode) -> (&Built, &Solution) {
         if mode == Mode::Act { self.acting } else { self.free }
     }
+
+    /// The problem and plan that a pool's number and its share of the load come from.
+    fn source(&self, mode: Mode) -> (&Built, &Solution) {
+        if mode == Mode::Act { self.followed } else { self.advice }
+    }
+}
+
+/// What plans say of every pool.
+#[derive(Clone, Copy)]
+struct Plans<'a> {
+    /// The best one.
+    planned: &'a [Option<u32>],
+    /// The one in which models keep what they have, for pools of such models.
+    held: &'a [Option<u32>],
 }
 
 /// What was only advised is no base for acting: a pool that turns to `act` begins from what runs, in the plan too.
@@ -170,9 +212,8 @@ fn own(policy: &Policy, state: &mut State) {
 fn settle(
     policy: &Policy,
     known: &learn::Known,
-    built: &Built,
-    solution: &Solution,
-    planned: &[Option<u32>],
+    (built, solution): (&Built, &Solution),
+    plans: Plans<'_>,
     state: &mut State,
     now_seconds: f64,
 ) -> (Vec<Verdict>, Vec<Option<usize>>) {
@@ -183,8 +224,13 @@ fn settle(
         .enumerate()
         .map(|(p, pool)| {
             let inputs = Inputs {
-                planned: planned[p],
-                knowledge: known.pools[p].knowledge,
+                planned: plans.planned[p],
+                held: plans.held[p],
+                // What is on its way, however late, is not called back: it may be about to serve.
+                knowledge: match known.pools[p].withheld {
+                    Some(_) => known.pools[p].knowledge.at_most(Knowledge::Partial),
+                    None => known.pools[p].knowledge,
+                },
                 current: known.pools[p].current,
                 min: known.pools[p].floor.replicas,
                 max: pool.max,
@@ -220,8 +266,9 @@ fn settle(
         if verdict.replicas.is_some() {
             (memory.published, memory.said_at_seconds) = (verdict.replicas, Some(now_seconds));
         }
-        let growing = verdict.replicas.zip(known.ready).is_some_and(|(wanted, ready)| wanted > ready);
-        memory.growing_since = growing.then(|| memory.growing_since.unwrap_or(now_seconds));
+        if let Some((wanted, ready)) = verdict.replicas.zip(known.ready) {
+            memory.wait(now_seconds, wanted, ready, problem::patience_seconds(pool));
+        }
     }
     (verdicts, cut)
 }
@@ -263,7 +310,7 @@ fn moves_of(
                 capacity: built.replica_capacity(p, &solution.plan).unwrap_or(0.0),
                 uses: uses[p].clone(),
                 growing_seconds: memory.and_then(|m| m.growing_since).map_or(0.0, |t| now_seconds - t),
-                patience_seconds: 2.0 * pool.startup_seconds,
+                patience_seconds: problem::patience_seconds(pool),
             }
         })
         .collect()

@@ -28,6 +28,7 @@ pub(super) enum Scope {
 }
 
 /// The problem and what its numbers mean.
+#[derive(Clone)]
 pub(super) struct Built {
     pub problem: Problem,
     /// Capacity behind `problem.serves[i]`.
@@ -88,13 +89,15 @@ fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: S
     let published = state.pools.get(&pool.id()).and_then(|m| m.published);
     let stays = pool.mode == Mode::Off || (scope == Scope::ActingOnly && pool.mode != Mode::Act);
     let base = published.or(pool_known.current).unwrap_or(0);
+    let withheld = state.pools.get(&pool.id()).and_then(|m| m.withheld);
     let (min, max) = if stays {
         let runs = pool_known.current.unwrap_or(base);
         (runs, runs)
     } else {
         let min = pool_known.floor.replicas;
         match pool_known.knowledge {
-            Knowledge::Full => (min, pool.max.max(min)),
+            // What did not come is not counted on: others take over until it does.
+            Knowledge::Full => (min, pool.max.min(withheld.unwrap_or(u32::MAX)).max(min)),
             Knowledge::Partial => (min.max(base), pool.max.max(base).max(min)),
             Knowledge::None => (base, base),
         }
@@ -110,6 +113,11 @@ fn pool_option(policy: &Policy, known: &Known, state: &State, p: usize, scope: S
         running: pool_known.current.unwrap_or(base),
         tier: state.pools.get(&pool.id()).and_then(|m| m.tier),
     }
+}
+
+/// Time for which replicas that were asked for are waited for, seconds.
+pub(super) fn patience_seconds(pool: &Pool) -> f64 {
+    2.0 * pool.startup_seconds
 }
 
 /// Latency levels of a model, tightest first, and the level of each of its classes.

@@ -78,7 +78,7 @@ pub(super) fn reasons(policy: &Policy, answer: &Answer<'_>, detail: Detail) -> (
 /// Pools in the order in which they are asked about: the one asked for, then what the plan changes most.
 fn order(policy: &Policy, answer: &Answer<'_>, detail: Detail) -> Vec<usize> {
     let change = |p: usize| {
-        let (built, solution) = answer.source(policy.pools[p].mode);
+        let (built, solution) = answer.best(policy.pools[p].mode);
         let pool = &built.problem.pools[p];
         pool.price_per_hour * f64::from(solution.plan.replicas[p].abs_diff(pool.running))
     };
@@ -96,7 +96,7 @@ struct Subject<'a> {
 
 impl Subject<'_> {
     fn source(&self) -> (&Built, &Solution) {
-        self.answer.source(self.policy.pools[self.pool].mode)
+        self.answer.best(self.policy.pools[self.pool].mode)
     }
 
     fn full_limits(&self, analyst: &Analyst<'_>) -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::control::decision::{
 use crate::control::reasons::Prediction;
 use crate::observe::{Histogram, Observation, PoolObservation, Signal};
 use crate::perf::{Target, latency_at};
-use crate::plan::Flow;
+use crate::plan::{Flow, Solution};
 use crate::policy::{Mode, Policy, Promise};
 
 /// Quantile shown for pools whose classes promise no latency.
@@ -38,6 +38,14 @@ pub(super) fn report(
     let running = |p: usize| f64::from(answer.known.pools[p].current.unwrap_or(0));
     let (_, solution) = answer.acting;
     let (_, shadow) = answer.free;
+    let ((_, kept), (_, advice)) = (answer.followed, answer.advice);
+    let mut plans: Vec<&Solution> = vec![];
+    for plan in [solution, shadow, kept, advice] {
+        if !plans.iter().any(|p| std::ptr::eq(*p, plan)) {
+            plans.push(plan);
+        }
+    }
+    let is_kept = |plan: &Solution, best: &Solution| !std::ptr::eq(plan, best);
     Decision {
         at_seconds: now_seconds,
         policy: policy.fingerprint.clone(),
@@ -51,17 +59,19 @@ pub(super) fn report(
         limits: scopes::limit_uses(policy, answer.known, &answer.acting.0.problem, &said),
         solve: SolveReport {
             solver: solution.solver.clone(),
-            work_units: solution.work_units + if solution == shadow { 0 } else { shadow.work_units },
+            work_units: plans.iter().map(|plan| plan.work_units).sum(),
             gap: solution.gap,
             refused: solution.refused,
             objective: solution.objective,
             // No replica costs less than nothing.
             bound: if solution.bound.is_finite() { solution.bound } else { 0.0 },
-            stopped: solution.stopped,
+            stopped: solution.stopped || kept.stopped,
             reason_units,
             effort_units: answer.effort_units,
             stopped_at: shadow.stopped_at,
             acting_stopped_at: solution.stopped_at,
+            kept_stopped_at: kept.stopped_at.filter(|_| is_kept(kept, solution)),
+            advised_kept_stopped_at: advice.stopped_at.filter(|_| is_kept(advice, shadow) && is_kept(advice, kept)),
         },
         findings: observation
             .findings
@@ -177,7 +187,7 @@ fn class_decision(
     pools: &[PoolDecision],
     class: usize,
 ) -> ClassDecision {
-    let (built, solution) = answer.acting;
+    let (built, solution) = answer.followed;
     let cells = || built.problem.cells.iter().enumerate().filter(move |(_, c)| c.class == class);
     let late = |i: usize| built.infeasible[i];
     let shortfall: f64 = cells().map(|(i, c)| if late(i) { c.rate } else { solution.plan.shortfall[i] }).sum();
@@ -207,7 +217,7 @@ fn predicted_latencies(
     class: usize,
 ) -> (Option<f64>, Option<f64>) {
     let Promise::Latency { quantile, .. } = policy.classes[class].promise else { return (None, None) };
-    let (built, solution) = answer.acting;
+    let (built, solution) = answer.followed;
     let is_own = |f: &&Flow| built.problem.cells[f.cell].class == class && f.rate > 0.0;
     let used: BTreeSet<usize> = solution.plan.flows.iter().filter(is_own).map(|f| f.pool).collect();
     let worst = |latency: fn(&PoolDecision) -> &Latency| {
@@ -242,7 +252,7 @@ fn attainment(policy: &Policy, observation: &Observation, class: usize) -> Optio
 fn model_decision(policy: &Policy, answer: &Answer<'_>, m: usize) -> ModelDecision {
     let model = &policy.models[m];
     let known = &answer.known.models[m];
-    let (built, solution) = answer.acting;
+    let (built, solution) = answer.followed;
     let mut routes: Vec<Route> = vec![];
     for &(class, _) in &model.classes {
         let demand: f64 = built.problem.cells.iter().filter(|c| c.model == m && c.class == class).map(|c| c.rate).sum();

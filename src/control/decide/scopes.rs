@@ -257,7 +257,7 @@ spec:
     fn fitted(current: [u32; 4], wanted: [u32; 4]) -> (Vec<u32>, Vec<f64>, Vec<Option<usize>>) {
         let policy = from_text("p.yaml", POLICY).unwrap();
         let pools = current.map(|n| PoolKnown { current: Some(n), ..PoolKnown::empty() }).into();
-        let known = Known { pools, models: vec![], findings: vec![] };
+        let known = Known { pools, models: vec![], findings: vec![], now_seconds: 0.0 };
         let problem = Problem { limits: rows(&policy, &known), ..Problem::default() };
         let mut verdicts = wanted.map(|n| Verdict { replicas: Some(n), rule: Rule::Plan });
         let (free, cut) = fit(&policy, &problem, &known, &State::default(), &mut verdicts);

@@ -51,6 +51,7 @@ pub fn problem_for(policy: &Policy, demands: &[GivenDemand], state: &mut State) 
             .map(|(model, demand)| ModelKnown::given(demand, floors::of_model(policy, model, Ahead::ALWAYS)))
             .collect(),
         findings: vec![],
+        now_seconds: 0.0,
     };
     let mut problem = build(policy, &known, state, Scope::All).problem;
     for pool in &mut problem.pools {

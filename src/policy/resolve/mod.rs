@@ -34,7 +34,7 @@ pub fn resolve(texts: &Texts) -> Result<Policy, PolicyErrors> {
     let policy = policy(&documents, texts, &mut report);
     match policy {
         Some(policy) if report.problems.is_empty() => Ok(policy),
-        _ => Err(PolicyErrors::new(report.problems)),
+        _ => Err(PolicyErrors::new(report.attributed())),
     }
 }
 
@@ -167,13 +167,17 @@ fn placed(floor: &Floor, draft: &ModelDraft, pools: &[Pool], class_at: &BTreeMap
     Floor { least, ..floor.clone() }
 }
 
-/// SHA-256 over every text with its length, so that moving a line between files changes it.
+/// SHA-256 over every text with its length, so that moving a line between files changes it, and over what is set
+/// beside them.
 fn fingerprint(texts: &Texts) -> String {
     let mut hash = Sha256::new();
     let documents = texts.documents.iter().map(|(_, text)| text);
     for text in documents.chain(texts.profiles.values()).flatten() {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
+    }
+    for change in &texts.changes {
+        hash.update(format!("{change}\n"));
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -17,6 +17,7 @@ const HOUR_COUNTS_FROM: u64 = 1000;
 /// Digits that latencies are kept with, and their unit.
 const DIGITS: u8 = 3;
 const PER_SECOND: f64 = 1e6;
+const DAY_MICROSECONDS: u64 = 86_400_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -83,9 +84,10 @@ impl Books {
     /// A minute of the run is over.
     pub fn end_minute(&mut self, minute: usize, point: MinutePoint) {
         self.minute(minute);
-        let MinutePoint { wanted, ready, cost_per_hour, .. } = point;
         let at = &mut self.minutes[minute];
-        (at.wanted, at.ready, at.cost_per_hour) = (wanted, ready, cost_per_hour);
+        let (arrived, met, late) =
+            (std::mem::take(&mut at.arrived), std::mem::take(&mut at.met), std::mem::take(&mut at.late));
+        *at = MinutePoint { arrived, met, late, ..point };
     }
 
     fn minute(&mut self, minute: usize) -> &mut MinutePoint {
@@ -125,11 +127,19 @@ impl Books {
         }
     }
 
+    /// Requests of all classes that were late so far.
+    pub fn late(&self) -> u64 {
+        self.classes.iter().map(|class| class.arrived - class.met).sum()
+    }
+
     fn count(&mut self, request: &Request, met: bool, cause: Option<Cause>) {
         let minute = (request.arrival_seconds / 60.0) as usize;
         let point = self.minute(minute);
         point.arrived[request.class] += 1;
         point.met[request.class] += u32::from(met);
+        if let Some(cause) = cause {
+            *point.late.entry(cause).or_default() += 1;
+        }
         let class = &mut self.classes[request.class];
         class.arrived += 1;
         class.met += u64::from(met);
@@ -184,12 +194,7 @@ impl Class {
             Promise::Deadline { .. } => 1.0,
         };
         let kept = |arrived: u64, met: u64| met as f64 >= quantile * arrived as f64;
-        let judged: Vec<bool> = self
-            .hours
-            .iter()
-            .filter(|hour| hour.arrived >= HOUR_COUNTS_FROM)
-            .map(|hour| kept(hour.arrived, hour.met))
-            .collect();
+        let hours_kept = hours_kept(&self.hours, quantile);
         let (mut run, mut longest) = (0, 0);
         for point in minutes.iter().filter(|point| point.arrived[index] > 0) {
             let is_kept = kept(u64::from(point.arrived[index]), u64::from(point.met[index]));
@@ -203,8 +208,7 @@ impl Class {
             met: self.met,
             attainment: (self.arrived > 0).then(|| self.met as f64 / self.arrived as f64),
             hours: self.hours,
-            hours_kept: (!judged.is_empty())
-                .then(|| judged.iter().filter(|k| **k).count() as f64 / judged.len() as f64),
+            hours_kept,
             longest_violation_minutes: longest,
             late: self.late,
             ttft: spread(&self.ttft),
@@ -214,12 +218,18 @@ impl Class {
     }
 }
 
-/// Up to a day, in microseconds.
+/// Share of the hours with enough requests in which this share of them was met; `None` without such an hour.
+pub(super) fn hours_kept(hours: &[HourOutcome], quantile: f64) -> Option<f64> {
+    let judged: Vec<&HourOutcome> = hours.iter().filter(|hour| hour.arrived >= HOUR_COUNTS_FROM).collect();
+    let kept = judged.iter().filter(|hour| hour.met as f64 >= quantile * hour.arrived as f64).count();
+    (!judged.is_empty()).then(|| kept as f64 / judged.len() as f64)
+}
+
+/// Up to a day, in microseconds; what takes longer counts as a day. The bounds are fixed: a histogram that grows by
+/// itself does not do so when values are recorded with saturation.
 fn latencies() -> Histogram<u64> {
-    // The constructor refuses only digits above 5.
-    let mut histogram = Histogram::new(DIGITS).unwrap_or_else(|_| unreachable!("three digits are allowed"));
-    histogram.auto(true);
-    histogram
+    // The constructor refuses only digits above 5 and bounds that are closer than a factor of 2.
+    Histogram::new_with_bounds(1, DAY_MICROSECONDS, DIGITS).unwrap_or_else(|_| unreachable!("the bounds are allowed"))
 }
 
 fn spread(latencies: &Histogram<u64>) -> Spread {

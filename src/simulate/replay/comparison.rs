@@ -10,6 +10,8 @@ use crate::policy::{Promise, SloClass};
 pub struct Comparison {
     /// What was played, one line a trace.
     pub traffic: Vec<String>,
+    /// What was set beside the policy's files, and what goes wrong on purpose, one line each.
+    pub circumstances: Vec<String>,
     pub currency: String,
     /// Names of the policy's pools, `namespace/name`, in its order.
     pub pools: Vec<String>,

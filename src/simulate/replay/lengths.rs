@@ -163,17 +163,39 @@ impl Curve {
 }
 
 impl LengthQuantiles {
+    /// The nearest ones that some distribution has: counted in buckets, quantiles and mean need not fit each other.
+    pub(super) fn possible(self) -> Self {
+        let most = f64::from(MAX_TOKENS);
+        let p50 = self.p50.clamp(1.0, most);
+        let p90 = self.p90.clamp(p50, most);
+        let p99 = self.p99.clamp(p90, most);
+        let (least, most) = Self { p50, p90, p99, ..self }.means();
+        Self { p50, p90, p99, mean: self.mean.clamp(least.min(most), most.max(least)) }
+    }
+
+    /// Least and greatest mean with these quantiles.
+    fn means(self) -> (f64, f64) {
+        let with = self.bent();
+        (with(BENDS.1).mean(), with(BENDS.0).mean())
+    }
+
+    /// The curve through the quantiles by its bend.
+    fn bent(self) -> impl Fn(f64) -> Curve {
+        let Self { p50, p90, p99, .. } = self;
+        let ends = ((p50 / p90 * p50).max(1.0), (p99 / p90 * p99).min(f64::from(MAX_TOKENS)));
+        let logarithms = [ends.0, p50, p90, p99, ends.1].map(f64::ln);
+        move |bend: f64| Curve { logarithms, bend }
+    }
+
     fn curve(self) -> Result<Curve, String> {
         let Self { p50, p90, p99, mean } = self;
         let is_ascending = 1.0 <= p50 && p50 <= p90 && p90 <= p99 && p99 <= f64::from(MAX_TOKENS);
         if !is_ascending {
             return Err(format!("p50 {p50}, p90 {p90}, p99 {p99}, expected ascending numbers from 1 to {MAX_TOKENS}"));
         }
-        let ends = ((p50 / p90 * p50).max(1.0), (p99 / p90 * p99).min(f64::from(MAX_TOKENS)));
-        let logarithms = [ends.0, p50, p90, p99, ends.1].map(f64::ln);
-        let with = |bend: f64| Curve { logarithms, bend };
+        let with = self.bent();
         // The mean falls as the bend grows.
-        let (most, least) = (with(BENDS.0).mean(), with(BENDS.1).mean());
+        let (least, most) = self.means();
         // Equal quantiles leave one mean only, which the sum over the pieces meets but for its last digits.
         let slack = 1e-9 * mean;
         if !(least - slack <= mean && mean <= most + slack) {

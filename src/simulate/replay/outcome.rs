@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a request was late, the first that applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The server refused it, or it was lost with its replica.
@@ -40,7 +40,7 @@ impl Cause {
 }
 
 /// One run of one scaling rule.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Name of the rule, as on the command line.
     pub rule: String,
@@ -69,7 +69,7 @@ pub struct Outcome {
 }
 
 /// One SLO class of a run. Every request that arrived is met or late.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassOutcome {
     pub class: String,
     /// What is promised to so many of its requests, 0..1; 1 for a deadline.
@@ -93,14 +93,14 @@ pub struct ClassOutcome {
     pub longest_wake_seconds: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HourOutcome {
     pub arrived: u64,
     pub met: u64,
 }
 
 /// Percentiles of finished requests, seconds; 0 when none finished.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     pub p50: f64,
     pub p95: f64,
@@ -109,7 +109,7 @@ pub struct Spread {
 }
 
 /// The fleet at the end of a minute, and the requests that arrived in it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MinutePoint {
     /// By class.
     pub arrived: Vec<u32>,
@@ -120,4 +120,10 @@ pub struct MinutePoint {
     /// By pool.
     pub ready: Vec<u32>,
     pub cost_per_hour: f64,
+    /// Changes of a scale target in the minute.
+    pub actions: u32,
+    /// Changes of one pool up and another of the same model down at the same time.
+    pub type_changes: u32,
+    /// Of the requests that arrived in it, those that were late.
+    pub late: BTreeMap<Cause, u32>,
 }

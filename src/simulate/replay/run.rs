@@ -35,6 +35,9 @@ pub struct RunOptions {
     /// Share of every prompt that prefix caches spare, 0..1.
     pub prefix_hit_ratio: f64,
     pub faults: Faults,
+    /// End the run when it is hopeless. The outcome is then that of the time until it was given up, and all that was
+    /// inside is late.
+    pub give_up: Option<GiveUp>,
 }
 
 impl Default for RunOptions {
@@ -46,8 +49,18 @@ impl Default for RunOptions {
             lag_seconds: 0.0,
             prefix_hit_ratio: 0.0,
             faults: Faults::default(),
+            give_up: None,
         }
     }
+}
+
+/// When a run is not worth playing to its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GiveUp {
+    /// More requests than this were late.
+    pub late: u64,
+    /// It has cost more than this, in the policy's currency.
+    pub cost: f64,
 }
 
 /// How far servers are from their figures.
@@ -105,10 +118,11 @@ pub fn run(
 ) -> Outcome {
     let mut run = Run::new(policy, requests, truth, contestant, options);
     let steps = (seconds / STEP_SECONDS).round().max(1.0) as usize;
-    for step in 1..=steps {
+    let is_played_out = (1..=steps).all(|step| {
         run.step(step);
-    }
-    run.finish(contestant, options)
+        !run.is_given_up(step)
+    });
+    run.finish(contestant, options, is_played_out)
 }
 
 struct Run<'a> {
@@ -126,6 +140,8 @@ struct Run<'a> {
     wanted: Vec<u32>,
     actions: u64,
     type_changes: u64,
+    /// Both of these at the end of the last minute.
+    told: (u64, u64),
     most_waiting: u64,
     chance: ChaCha8Rng,
 }
@@ -177,6 +193,7 @@ impl<'a> Run<'a> {
             wanted,
             actions: 0,
             type_changes: 0,
+            told: (0, 0),
             most_waiting: 0,
             chance: seed::rng(options.seed, "faults", 0),
         };
@@ -198,8 +215,17 @@ impl<'a> Run<'a> {
         self.sync();
         self.books.begin_step(self.states());
         if step.is_multiple_of(4) {
-            self.books.end_minute(step / 4 - 1, self.minute());
+            let minute = self.minute();
+            self.books.end_minute(step / 4 - 1, minute);
         }
+    }
+
+    /// Looked at once a minute.
+    fn is_given_up(&self, step: usize) -> bool {
+        let Some(GiveUp { late, cost }) = self.options.give_up.filter(|_| step.is_multiple_of(4)) else { return false };
+        let seconds = self.fleet.now_seconds();
+        let price = |pool: &super::super::pool::Pool| pool.replica_seconds(seconds) / 3600.0 * pool.price_per_hour;
+        self.books.late() > late || self.fleet.pools().iter().map(price).fold(0.0, |sum, price| sum + price) > cost
     }
 
     /// What goes wrong now.
@@ -232,14 +258,12 @@ impl<'a> Run<'a> {
     fn look(&mut self) {
         let now_seconds = self.fleet.now_seconds();
         let faults = &self.options.faults;
-        if faults.blind.iter().any(|(from, to)| (*from..=*to).contains(&now_seconds)) {
-            return;
-        }
+        let is_blind = faults.blind.iter().any(|(from, to)| (*from..=*to).contains(&now_seconds));
         let share = faults.silent_share;
         let salt: u64 = if share > 0.0 { self.chance.random() } else { 0 };
-        let is_silent = |id: u64| share > 0.0 && seed::rng(salt, "silent", id).random::<f64>() < share;
+        let is_silent = |id: u64| is_blind || share > 0.0 && seed::rng(salt, "silent", id).random::<f64>() < share;
         let sight = self.view.look(self.policy, &mut self.fleet, is_silent);
-        self.sights.push_back(sight);
+        self.sights.push_back(Sight { is_blind, ..sight });
     }
 
     /// One sync of the rule's controller.
@@ -250,6 +274,9 @@ impl<'a> Run<'a> {
             self.shown = self.sights.pop_front();
         }
         let Some(sight) = &self.shown else { return };
+        if sight.is_blind && self.contestant.kind.holds_when_blind() {
+            return;
+        }
         let ready: Vec<u32> = self.fleet.pools().iter().map(super::super::pool::Pool::ready).collect();
         let seen = Seen {
             now_seconds,
@@ -291,17 +318,21 @@ impl<'a> Run<'a> {
         self.policy.models.iter().map(state).collect()
     }
 
-    fn minute(&self) -> MinutePoint {
+    fn minute(&mut self) -> MinutePoint {
         let pools = self.fleet.pools();
+        let now = (self.actions, self.type_changes);
+        let before = std::mem::replace(&mut self.told, now);
         MinutePoint {
             wanted: self.wanted.clone(),
             ready: pools.iter().map(super::super::pool::Pool::ready).collect(),
             cost_per_hour: pools.iter().map(|p| p.price_per_hour * p.replicas.len() as f64).sum(),
+            actions: (now.0 - before.0) as u32,
+            type_changes: (now.1 - before.1) as u32,
             ..MinutePoint::default()
         }
     }
 
-    fn finish(mut self, contestant: &Contestant<'_>, options: &RunOptions) -> Outcome {
+    fn finish(mut self, contestant: &Contestant<'_>, options: &RunOptions, is_played_out: bool) -> Outcome {
         let seconds = self.fleet.now_seconds();
         let (mut cost, mut wasted_start_hours) = (0.0, 0.0);
         let mut accelerator_hours = std::collections::BTreeMap::new();
@@ -318,7 +349,9 @@ impl<'a> Run<'a> {
             Promise::Deadline { seconds } => seconds,
             Promise::Latency { .. } => 0.0,
         });
-        self.fleet.advance(seconds + deadlines.fold(DRAIN_SECONDS, f64::max));
+        if is_played_out {
+            self.fleet.advance(seconds + deadlines.fold(DRAIN_SECONDS, f64::max));
+        }
         for completion in self.fleet.take_completions() {
             self.books.finished(&completion);
         }
@@ -349,8 +382,8 @@ fn start<'a>(policy: &'a Policy, truth: &'a Truth, contestant: &'a Contestant<'a
 }
 
 /// What runs at the beginning: what our planner would buy for the first minute on the contestant's hardware, so that
-/// nobody begins with a disadvantage.
-fn first_fleet(policy: &Policy, truth: &Truth, contestant: &Contestant<'_>) -> Vec<u32> {
+/// nobody begins with a disadvantage. Replicas by pool.
+pub fn first_fleet(policy: &Policy, truth: &Truth, contestant: &Contestant<'_>) -> Vec<u32> {
     let none = vec![0; policy.pools.len()];
     let Some(demands) = truth.minutes.first() else { return none };
     if !contestant.kind.is_given_hardware() {

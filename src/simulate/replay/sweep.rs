@@ -4,14 +4,11 @@
 //! A rule that is given hardware gets every pool alone and, of the two that do best alone, three fixed splits; on each
 //! it gets every target of its list. Runs are independent of each other and of the number of threads.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::comparison::{Comparison, Contest};
 use super::opponents::{Hardware, Kind, Truth};
 use super::outcome::Outcome;
 use super::run::{Contestant, RunOptions, run};
+use super::workers::in_parallel;
 use crate::policy::{Policy, Role};
 use crate::simulate::fleet::RequestStream;
 
@@ -52,27 +49,13 @@ impl std::fmt::Debug for Stretch<'_> {
 impl Stretch<'_> {
     /// Run all contestants with their seeds, as many at once as there are threads; outcomes in their order.
     pub fn run_all(&self, contestants: &[(Contestant<'_>, u64)]) -> Vec<Outcome> {
-        let next = AtomicUsize::new(0);
-        let done: Mutex<BTreeMap<usize, Outcome>> = Mutex::new(BTreeMap::new());
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some((contestant, seed)) = contestants.get(index) else { return };
-                let options = RunOptions { seed: *seed, ..self.options.clone() };
-                let requests = (self.requests)(*seed);
-                let outcome = run(self.policy, requests, self.truth, self.seconds, contestant, &options);
-                tracing::info!(rule = outcome.rule, hardware = outcome.hardware, target = ?outcome.target, cost = outcome.cost, "run");
-                // A poisoned lock means that another run panicked; that panic is passed on by the scope.
-                done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(index, outcome);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..self.threads.clamp(1, contestants.len().max(1)) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_values().collect()
+        in_parallel(self.threads, contestants, |(contestant, seed)| {
+            let options = RunOptions { seed: *seed, ..self.options.clone() };
+            let requests = (self.requests)(*seed);
+            let outcome = run(self.policy, requests, self.truth, self.seconds, contestant, &options);
+            tracing::info!(rule = outcome.rule, hardware = outcome.hardware, target = ?outcome.target, cost = outcome.cost, "run");
+            outcome
+        })
     }
 
     /// Our planner with several seeds.
@@ -145,9 +128,14 @@ fn splits(singles: &[Hardware], points: &[Outcome], targets: usize, ours: &Outco
         .collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let [(.., first), (.., second), ..] = ranked.as_slice() else { return vec![] };
+    fixed_splits(&singles[*first], &singles[*second])
+}
+
+/// A quarter, a half and three quarters on the first, the rest on the second.
+pub fn fixed_splits(first: &Hardware, second: &Hardware) -> Vec<Hardware> {
     let split = |share: f64| {
-        let (a, b) = (singles[*first].shares.iter(), singles[*second].shares.iter());
         let of = |&(pool, whole): &(usize, f64), share: f64| (pool, whole * share);
+        let (a, b) = (first.shares.iter(), second.shares.iter());
         Hardware { shares: a.map(|s| of(s, share)).chain(b.map(|s| of(s, 1.0 - share))).collect() }
     };
     SPLITS.map(split).into_iter().map(merged).collect()

@@ -20,6 +20,8 @@ pub(super) struct Sight {
     pub observation: Observation,
     /// By pool, ready replicas only.
     pub replicas: Vec<Vec<ReplicaSeen>>,
+    /// Nothing could be read at all.
+    pub is_blind: bool,
 }
 
 /// Reads the servers.
@@ -70,7 +72,7 @@ impl View {
             ReplicaPage { pool, pod: &replica.pod, page }
         });
         let observation = self.pages.look(policy, pages, at_seconds);
-        Sight { at_seconds, observation, replicas }
+        Sight { at_seconds, observation, replicas, is_blind: false }
     }
 }
 

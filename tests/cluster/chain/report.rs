@@ -118,8 +118,8 @@ impl Chain {
             if steady && pool.up.min(pool.down) < demands.changes / 5 {
                 self.problems.push(format!("{} moved less than {} times each way", pool.pool, demands.changes / 5));
             }
-            if pool.pool == OVERFLOW && demands.overflow && (pool.up == 0 || pool.down == 0 || pool.least > 0) {
-                self.problems.push(format!("{} did not come from 0 and go", pool.pool));
+            if pool.pool == OVERFLOW && demands.overflow && (pool.up == 0 || pool.down == 0) {
+                self.problems.push(format!("{} did not come and go", pool.pool));
             }
         }
     }

@@ -76,6 +76,17 @@ pub trait Kind: Sync + Debug {
         true
     }
 
+    /// Whether it knows what is to come: what can be reached, not what can be run.
+    fn knows_future(&self) -> bool {
+        false
+    }
+
+    /// Whether it is not asked while nothing can be read, as HPA leaves a scale target alone when its metrics are
+    /// missing. Otherwise it is shown that no server answers, and judges itself.
+    fn holds_when_blind(&self) -> bool {
+        true
+    }
+
     /// Whether replicas are ready as soon as they are asked for.
     fn has_instant_start(&self) -> bool {
         false

@@ -54,6 +54,10 @@ impl Kind for Oracle {
         false
     }
 
+    fn knows_future(&self) -> bool {
+        true
+    }
+
     fn start<'a>(&self, setting: Setting<'a>) -> Box<dyn Opponent + 'a> {
         // The slowest start decides for all: a plan's pools carry the load together.
         let slowest = setting.policy.pools.iter().map(|p| p.startup_seconds).fold(0.0, f64::max);

@@ -36,6 +36,10 @@ impl Kind for OracleInstant {
         true
     }
 
+    fn knows_future(&self) -> bool {
+        true
+    }
+
     fn start<'a>(&self, setting: Setting<'a>) -> Box<dyn Opponent + 'a> {
         Box::new(Knowing::new(setting, 1, 0))
     }

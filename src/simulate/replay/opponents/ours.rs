@@ -41,6 +41,10 @@ impl Kind for Ours {
         false
     }
 
+    fn holds_when_blind(&self) -> bool {
+        false
+    }
+
     fn start<'a>(&self, setting: Setting<'a>) -> Box<dyn Opponent + 'a> {
         let mut policy = setting.policy.clone();
         for pool in policy.pools.iter_mut().filter(|pool| pool.mode == Mode::Advise) {

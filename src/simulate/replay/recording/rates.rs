@@ -37,6 +37,11 @@ pub struct RateStep {
 }
 
 impl RateTrace {
+    /// Rates that come from no trace file; `steps` are in time order and not empty.
+    pub(in crate::simulate::replay) fn of_steps(name: &str, steps: Vec<RateStep>, end_seconds: f64) -> Self {
+        Self { name: name.to_owned(), column: None, steps, end_seconds }
+    }
+
     /// Which column of the file, where it has several.
     pub fn column(&self) -> Option<&str> {
         self.column.as_deref()

@@ -1,22 +1,25 @@
 //! The peak minute of the next minutes, with an upper bound that calibrates itself.
 //!
-//! A base is a simple summary of the last minutes (their highest, their mean). Its bound is the base times
-//! a quantile of what this very rule got wrong over the last day (peak of the following minutes / base):
-//! on the public LLM traces that keeps 92-96 % coverage without tuning, where fixed factors swing from 71
-//! to 100 %. Among the bases the one with the least pinball loss over the same day is used.
+//! Simple summaries of the last minutes (`base`) are each raised by a quantile of what they got wrong over about
+//! the last day (`errors`). Their bounds are mixed by the pinball loss they had, and the mix is moved until the share
+//! of peaks it held is the one asked for (`learner`). This room owns the memory of past rates; it may know
+//! observations, and it does not know replicas, plans or the clock.
+
+mod base;
+mod errors;
+mod learner;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+pub use base::Base;
+use learner::Learner;
+
 use crate::observe::RatePoint;
 
 /// Length of one step of the history, seconds.
 const STEP_SECONDS: f64 = 60.0;
-/// Minutes that a base looks back at most.
-const LOOK_BACK: usize = 15;
-/// Minutes a base needs before its error counts: the first minutes of a service are its start, not its load.
-const SETTLED: usize = 5;
 /// Distance of two points beyond which nothing is known of what was between them, seconds.
 const GAP_SECONDS: f64 = 150.0;
 /// Minutes kept: one day of errors and what is needed to compute the first of them.
@@ -27,43 +30,10 @@ const ENOUGH: usize = 20;
 const DISPERSION_PAIRS: usize = 120;
 /// Mean of the smallest nine tenths of squared normal variables: `P(chi2_3 <= q) / 0.9` with `P(chi2_1 <= q) = 0.9`.
 const KEPT_SHARE: f64 = 0.623;
-/// Upper bound over base that is assumed until then, per root minute of horizon: at five minutes 1.18, the
-/// size of the 95th percentile for the conversation traces.
-const PRIOR_PER_ROOT_MINUTE: f64 = 0.08;
-
-/// A summary of the last minutes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Base {
-    /// Highest of the last 15 minutes.
-    Max15,
-    Max5,
-    Max3,
-    /// Mean of the last 5 minutes.
-    Mean5,
-    Mean3,
-}
-
-impl Base {
-    /// In the order in which they are preferred when nothing tells them apart.
-    const ALL: [Self; 5] = [Self::Max5, Self::Max15, Self::Max3, Self::Mean5, Self::Mean3];
-
-    /// The summary of `rates`, of which the last is the newest; 0 without any.
-    fn of(self, rates: &[f64]) -> f64 {
-        let (minutes, mean) = match self {
-            Self::Max15 => (LOOK_BACK, false),
-            Self::Max5 => (5, false),
-            Self::Max3 => (3, false),
-            Self::Mean5 => (5, true),
-            Self::Mean3 => (3, true),
-        };
-        let last = &rates[rates.len().saturating_sub(minutes)..];
-        match mean {
-            false => last.iter().copied().fold(0.0, f64::max),
-            true => last.iter().sum::<f64>() / last.len().max(1) as f64,
-        }
-    }
-}
+/// Horizons told apart, minutes; one between two counts as the longer.
+const HORIZONS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 45, 60];
+/// Pairs of horizon and aim that are followed at once; the one not asked for the longest gives way.
+const MOST_LEARNERS: usize = 4;
 
 /// Offered load of one model in the past minutes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,6 +42,9 @@ pub struct RateMemory {
     minutes: VecDeque<RatePoint>,
     /// Newest rate, measured less than a minute after the last point.
     newest: Option<RatePoint>,
+    /// One for each pair of horizon and aim, the one asked for last at the end.
+    #[serde(default)]
+    learners: Vec<Learner>,
 }
 
 /// What to plan for.
@@ -85,8 +58,11 @@ pub struct Forecast {
     pub base_rate: f64,
     /// Upper bound over base.
     pub factor: f64,
-    /// Own errors the factor rests on; fewer than 20 means that a prior stands in.
+    /// Own errors the factor rests on.
     pub errors: usize,
+    /// Whether these are too few and a prior stands in, in part or in full.
+    #[serde(default)]
+    pub prior: bool,
 }
 
 impl RateMemory {
@@ -126,6 +102,8 @@ impl RateMemory {
         points.sort_by(|a, b| a.at_seconds.total_cmp(&b.at_seconds));
         let from = points.len().saturating_sub(KEEP);
         self.minutes = points.drain(from..).collect();
+        // What was learnt without these minutes is learnt anew with them.
+        self.learners.clear();
     }
 
     /// Variance over mean of the numbers of arrivals within stretches of `window_seconds`, the time over which rates
@@ -197,104 +175,34 @@ impl RateMemory {
     }
 
     /// Upper bound of the peak minute over the next `horizon_seconds` at `quantile` (0..1); `None` before
-    /// the first measurement.
-    pub fn peak(&self, horizon_seconds: f64, quantile: f64) -> Option<Forecast> {
+    /// the first measurement. The first call for a horizon and quantile learns what is remembered, later calls
+    /// only what came since.
+    pub fn peak(&mut self, horizon_seconds: f64, quantile: f64) -> Option<Forecast> {
         let newest = self.newest?;
-        let horizon = (horizon_seconds / STEP_SECONDS).ceil().clamp(1.0, 60.0) as usize;
-        let runs = self.runs();
-        let peaks: Vec<Vec<f64>> = runs.iter().map(|run| peaks(run, horizon)).collect();
-        let judged = Base::ALL.map(|base| Judged::new(base, &runs, &peaks, horizon, quantile));
-        // Only minutes that lead up to now say where the load is; older ones say how much it jumps.
-        let last = self.minutes.back().map_or(f64::NEG_INFINITY, |p| p.at_seconds);
-        let mut rates =
-            runs.into_iter().next_back().filter(|_| newest.at_seconds - last <= GAP_SECONDS).unwrap_or_default();
-        // The newest measurement overlaps the last minute; it may be higher already.
-        if newest.at_seconds > last {
-            rates.push(newest.rate);
+        let minutes = (horizon_seconds / STEP_SECONDS).ceil();
+        let horizon = HORIZONS.into_iter().find(|h| *h as f64 >= minutes).unwrap_or(HORIZONS[HORIZONS.len() - 1]);
+        let learner = match self.learners.iter().position(|l| l.horizon == horizon && l.quantile == quantile) {
+            Some(known) => self.learners.remove(known),
+            None => Learner::new(horizon, quantile),
+        };
+        if self.learners.len() >= MOST_LEARNERS {
+            self.learners.remove(0);
         }
-        let [default, ..] = &judged;
-        let best = judged
-            .iter()
-            .filter(|j| j.errors >= ENOUGH)
-            .fold(default, |best, next| if best.errors < ENOUGH || next.loss < best.loss { next } else { best });
-        let base_rate = best.base.of(&rates);
-        let rate = best.bound(base_rate).max(newest.rate);
+        self.learners.push(learner);
+        let learner = self.learners.last_mut()?;
+        learner.catch_up(&self.minutes);
+        let begun = Some(newest).filter(|newest| newest.at_seconds > learner.at_seconds);
+        let bound = learner.bound(&self.minutes, begun)?;
+        let rate = bound.rate.max(newest.rate);
         Some(Forecast {
             rate,
-            base: best.base,
-            base_rate,
-            factor: if base_rate > 0.0 { rate / base_rate } else { 1.0 },
-            errors: best.errors,
+            base: bound.base,
+            base_rate: bound.base_rate,
+            factor: if bound.base_rate > 0.0 { rate / bound.base_rate } else { 1.0 },
+            errors: learner.count,
+            prior: learner.count < ENOUGH,
         })
     }
-}
-
-/// Highest of the `horizon` minutes after each minute, as far as they are over.
-fn peaks(rates: &[f64], horizon: usize) -> Vec<f64> {
-    (0..rates.len().saturating_sub(horizon))
-        .map(|origin| rates[origin + 1..=origin + horizon].iter().copied().fold(0.0, f64::max))
-        .collect()
-}
-
-/// One base with what it got wrong.
-struct Judged {
-    base: Base,
-    /// Quantile of peak / base, and of peak - base: the smaller bound of the two holds. After a jump the
-    /// ratio alone would multiply the new level by the whole jump, the difference alone would add an old
-    /// high level's swing to a low one.
-    ratio: f64,
-    difference: f64,
-    prior: f64,
-    errors: usize,
-    /// Mean pinball loss of the bound over the past, requests per second.
-    loss: f64,
-}
-
-impl Judged {
-    fn new(base: Base, runs: &[Vec<f64>], peaks: &[Vec<f64>], horizon: usize, quantile: f64) -> Self {
-        let past: Vec<(f64, f64)> = runs
-            .iter()
-            .zip(peaks)
-            .flat_map(|(rates, peaks)| {
-                (SETTLED - 1..peaks.len().max(SETTLED - 1)).map(move |o| (base.of(&rates[..=o]), peaks[o]))
-            })
-            .filter(|(value, _)| *value > 0.0)
-            .collect();
-        let mut ratios: Vec<f64> = past.iter().map(|(value, peak)| peak / value).collect();
-        let mut differences: Vec<f64> = past.iter().map(|(value, peak)| peak - value).collect();
-        let mut judged = Self {
-            base,
-            ratio: upper_quantile(&mut ratios, quantile).unwrap_or(1.0),
-            difference: upper_quantile(&mut differences, quantile).unwrap_or(0.0),
-            prior: 1.0 + PRIOR_PER_ROOT_MINUTE * (horizon as f64).sqrt(),
-            errors: past.len(),
-            loss: 0.0,
-        };
-        let pinball = |(value, peak): &(f64, f64)| {
-            let short = peak - judged.bound(*value);
-            if short > 0.0 { quantile * short } else { (quantile - 1.0) * short }
-        };
-        judged.loss = past.iter().map(pinball).sum::<f64>() / past.len().max(1) as f64;
-        judged
-    }
-
-    /// Upper bound of the peak after a base of `value`; the fewer errors it rests on, the more the prior counts.
-    fn bound(&self, value: f64) -> f64 {
-        let own = (value * self.ratio).min(value + self.difference);
-        let weight = (self.errors as f64 / ENOUGH as f64).min(1.0);
-        (weight * own + (1.0 - weight) * value * self.prior).max(value)
-    }
-}
-
-/// Empirical quantile of the next value: the smallest that at least the share `q` of n + 1 values, the
-/// next one included, lies at or below (split conformal prediction).
-fn upper_quantile(values: &mut [f64], q: f64) -> Option<f64> {
-    if values.is_empty() {
-        return None;
-    }
-    let rank = (((values.len() + 1) as f64 * q).ceil() as usize).clamp(1, values.len());
-    let (_, value, _) = values.select_nth_unstable_by(rank - 1, f64::total_cmp);
-    Some(*value)
 }
 
 #[cfg(test)]
