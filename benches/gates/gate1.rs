@@ -121,7 +121,7 @@ fn sweep_table(rules: &[&str], tried: &[Tried], ours: &[Outcome], measure: Measu
                 let target = best.outcome.target.map_or(String::new(), |t| format!(" at {t:.2}"));
                 // Given up for its cost: what it would have cost in the end is more.
                 let more = if best.is_played_out(ours.seconds) { "" } else { "more than " };
-                format!("{more}{:.3} x, {}{target}", best.outcome.cost / ours.cost, best.outcome.hardware)
+                format!("{more}{:.3} x: {}{target}", best.outcome.cost / ours.cost, best.outcome.hardware)
             }
             (None, Some(nearest)) => format!("none; at most {}", percent(attainment(&nearest.outcome))),
             (None, None) => String::new(),
