@@ -33,7 +33,7 @@ pub(super) fn explain(s: &Subject<'_>) -> (Binding, String) {
     match s.verdict.rule {
         Rule::Hold => {
             let why = match known.missing.as_slice() {
-                _ if known.withheld.is_some() => {
+                [] if known.withheld.is_some() => {
                     let ready = known.ready.unwrap_or(0);
                     return (Binding::Hold, format!("only {ready} of them came; others carry the load until more do"));
                 }
