@@ -43,6 +43,9 @@ struct Options {
     /// Play these hours of every recording instead of the named windows and the week, e.g. `24-48`.
     #[arg(long, value_parser = hours)]
     hours: Option<(f64, f64)>,
+    /// Play these gates on the first named window of each workload with one seed only, e.g. `1,5`.
+    #[arg(long, value_delimiter = ',')]
+    short: Vec<u32>,
     /// Seeds of the runs over the week. [default: 3, quick: 1]
     #[arg(long)]
     seeds: Option<u64>,
@@ -63,6 +66,13 @@ struct Options {
     bench: bool,
 }
 
+/// What writes the same document again.
+fn command(options: &Options) -> String {
+    let name = if options.quick { "make bench-quick" } else { "make bench" };
+    let short: Vec<String> = options.short.iter().map(u32::to_string).collect();
+    if short.is_empty() { name.to_owned() } else { format!("{name} ARGS=\"--short {}\"", short.join(",")) }
+}
+
 fn hours(text: &str) -> Result<(f64, f64), String> {
     let parse = |text: &str| text.parse::<f64>().ok().filter(|h| h.is_finite() && *h >= 0.0);
     let both = text.split_once('-').and_then(|(from, to)| Some((parse(from)?, parse(to)?)));
@@ -74,6 +84,8 @@ fn hours(text: &str) -> Result<(f64, f64), String> {
 pub struct Bench {
     pub runner: Runner,
     pub is_quick: bool,
+    /// One named window instead of all, and none over the week.
+    is_short: bool,
     pub seeds: Vec<u64>,
     hours: Option<(f64, f64)>,
     workloads: Vec<String>,
@@ -85,13 +97,14 @@ impl Bench {
         match self.hours {
             Some((from, to)) => vec![Window { name: "chosen hours", from_hours: from, hours: to - from }],
             None if self.is_quick => vec![of.quick],
+            None if self.is_short => of.windows.first().copied().into_iter().collect(),
             None => of.windows.to_vec(),
         }
     }
 
     /// What is played with all seeds in the end.
     pub fn long(&self, of: &Workload) -> Window {
-        if self.is_quick || self.hours.is_some() { self.windows(of)[0] } else { of.week }
+        if self.is_quick || self.is_short || self.hours.is_some() { self.windows(of)[0] } else { of.week }
     }
 
     pub fn stages(&self, of: &Workload, policy: &poolwright::policy::Policy) -> Result<Vec<Arc<Stage>>> {
@@ -123,15 +136,19 @@ fn main() -> Result<()> {
     ensure!(options.only.iter().all(known), "--only {:?}: there are gates 1 to {}", options.only, GATES.len());
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let seeds = options.seeds.unwrap_or(if options.quick { 1 } else { 3 }).max(1);
-    let bench = Bench {
+    let mut bench = Bench {
         runner: Runner::new(threads, options.cache.clone())?,
         is_quick: options.quick,
+        is_short: false,
         seeds: (0..seeds).map(|n| options.seed.wrapping_add(n)).collect(),
         hours: options.hours,
         workloads: options.workloads.clone(),
     };
+    let (all, one) = (bench.seeds.clone(), vec![options.seed]);
     let mut sections = vec![];
     for (number, play) in GATES.iter().filter(|(n, _)| options.only.is_empty() || options.only.contains(n)) {
+        bench.is_short = options.short.contains(number);
+        bench.seeds.clone_from(if bench.is_short { &one } else { &all });
         let section = play(&bench).with_context(|| format!("gate {number}"))?;
         println!("{}", section.text());
         sections.push(section);
@@ -140,7 +157,8 @@ fn main() -> Result<()> {
     let is_whole = !options.quick && options.only.is_empty() && options.workloads.is_empty() && options.hours.is_none();
     let evidence = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/EVIDENCE.md");
     if let Some(path) = options.write.clone().or_else(|| is_whole.then_some(evidence)) {
-        std::fs::write(&path, evidence::document(&sections, &bench)).with_context(|| path.display().to_string())?;
+        std::fs::write(&path, evidence::document(&sections, &command(&options), &all))
+            .with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
