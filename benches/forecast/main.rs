@@ -4,23 +4,15 @@
 //! Every minute after a warm-up is an origin. Pinball loss, the mean of bound over peak and the mean change of the
 //! bound from minute to minute are relative to the mean rate (loss, change) and to the peak (over).
 
-mod rules;
-mod series;
+mod judge;
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use poolwright::demand::RateMemory;
 
-use rules::{peaks, pinball};
-use series::Series;
-
-/// Loss over that of the best published rule that is allowed.
-const MOST_LOSS: f64 = 1.03;
-/// Share of peaks that the bound has to hold, %.
-const COVERAGE: std::ops::RangeInclusive<f64> = 93.0..=97.0;
+use judge::Contest;
+use judge::series::{self, Series};
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -50,15 +42,6 @@ struct Options {
     bench: bool,
 }
 
-/// How a rule did.
-#[derive(Clone, Copy)]
-struct Score {
-    loss: f64,
-    coverage: f64,
-    over: f64,
-    change: f64,
-}
-
 fn main() -> Result<()> {
     let options = Options::parse();
     let mut verdicts = vec![];
@@ -66,26 +49,22 @@ fn main() -> Result<()> {
     let mut all = series::all(&options.dir, &options.seeds)?;
     all.retain(|s| s.name.contains(&options.only));
     if options.first_day {
-        all.iter_mut().for_each(Series::keep_first_day);
+        all.iter_mut().for_each(keep_first_day);
     }
     for series in &all {
         for horizon in &options.horizons {
-            let started = Instant::now();
-            let ours = ours(&series.rates, *horizon, options.quantile);
-            spent += started.elapsed().as_secs_f64();
+            let contest = Contest::play(series, *horizon, options.quantile);
+            spent += contest.seconds;
             calls += series.rates.len();
-            let rules = rules::all(&series.rates, *horizon, options.quantile);
-            let score = |bounds: &[f64]| score(series, bounds, *horizon, options.quantile);
-            let others: Vec<(&str, Score)> = rules.iter().map(|(name, bounds)| (*name, score(bounds))).collect();
             if !options.brief {
-                table(series, *horizon, score(&ours), &others);
+                table(series, *horizon, &contest);
             }
-            verdicts.push(verdict(series, *horizon, score(&ours), &others));
+            verdicts.push(verdict(series, *horizon, &contest));
         }
     }
     println!("\nmarks: loss at most 3 % above the best published rule, coverage 93-97 %");
     for (line, _) in &verdicts {
-        println!("{line}");
+        println!("  {line}");
     }
     let met = verdicts.iter().filter(|(_, met)| *met == Some(true)).count();
     let gated = verdicts.iter().filter(|(_, met)| met.is_some()).count();
@@ -96,51 +75,29 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The project's own bound after every minute.
-fn ours(rates: &[f64], horizon: usize, quantile: f64) -> Vec<f64> {
-    let mut memory = RateMemory::default();
-    rates
-        .iter()
-        .enumerate()
-        .map(|(minute, rate)| {
-            memory.note(60.0 * (minute + 1) as f64, *rate);
-            memory.peak(60.0 * horizon as f64, quantile).map_or(f64::NAN, |f| f.rate)
-        })
-        .collect()
-}
-
-fn score(series: &Series, bounds: &[f64], horizon: usize, quantile: f64) -> Score {
-    let peaks = peaks(&series.rates, horizon);
-    let origins = series.warm_up..peaks.len();
-    let count = origins.len() as f64;
-    let mean = series.rates[series.warm_up..].iter().sum::<f64>() / (series.rates.len() - series.warm_up) as f64;
-    let sum = |of: &dyn Fn(usize) -> f64| 100.0 * origins.clone().map(of).sum::<f64>() / count;
-    Score {
-        loss: sum(&|at| pinball(quantile, peaks[at], bounds[at])) / mean,
-        coverage: sum(&|at| f64::from(u8::from(peaks[at] <= bounds[at]))),
-        over: sum(&|at| bounds[at]) / sum(&|at| peaks[at]) * 100.0 - 100.0,
-        change: sum(&|at| (bounds[at] - bounds[at - 1]).abs()) / mean,
-    }
-}
-
-fn table(series: &Series, horizon: usize, ours: Score, others: &[(&str, Score)]) {
+fn table(series: &Series, horizon: usize, contest: &Contest) {
     println!(
         "\n{}, next {horizon} min{:>17} {:>9} {:>10} {:>8}",
         series.name, "pinball %", "coverage", "over peak", "change"
     );
-    for (name, s) in [("poolwright", ours)].iter().chain(others) {
+    for (name, s) in [("poolwright", contest.ours)].iter().chain(&contest.others) {
         println!("  {name:<28} {:>9.3} {:>8.1}% {:>9.1}% {:>7.2}%", s.loss, s.coverage, s.over, s.change);
     }
 }
 
+fn keep_first_day(series: &mut Series) {
+    series.rates.truncate(1440);
+    series.warm_up = series.warm_up.min(360);
+}
+
 /// One line, and whether the marks are met where they count.
-fn verdict(series: &Series, horizon: usize, ours: Score, others: &[(&str, Score)]) -> (String, Option<bool>) {
-    let best = others.iter().filter(|(_, s)| s.loss.is_finite()).min_by(|a, b| a.1.loss.total_cmp(&b.1.loss));
-    let Some((name, best)) = best else {
-        return (format!("  {} {horizon} min: nothing to compare", series.name), None);
+fn verdict(series: &Series, horizon: usize, contest: &Contest) -> (String, Option<bool>) {
+    let Some((name, best)) = contest.best() else {
+        return (format!("{} {horizon} min: nothing to compare", series.name), None);
     };
+    let ours = contest.ours;
     let more = 100.0 * (ours.loss / best.loss - 1.0);
-    let (loss, coverage) = (ours.loss <= MOST_LOSS * best.loss, COVERAGE.contains(&ours.coverage));
+    let (loss, coverage) = contest.met();
     let word = match (series.gated, loss, coverage) {
         (false, ..) => "report only",
         (_, true, true) => "met",
@@ -149,7 +106,7 @@ fn verdict(series: &Series, horizon: usize, ours: Score, others: &[(&str, Score)
         _ => "MISSED by both",
     };
     let line = format!(
-        "  {:<22} {horizon:>2} min  loss {:.3} {more:>+6.1} % against {:.3} ({name}), coverage {:.1} %, change {:.2} (best rule {:.2}): {word}",
+        "{:<22} {horizon:>2} min  loss {:.3} {more:>+6.1} % against {:.3} ({name}), coverage {:.1} %, change {:.2} (best rule {:.2}): {word}",
         series.name, ours.loss, best.loss, ours.coverage, ours.change, best.change
     );
     (line, series.gated.then_some(loss && coverage))

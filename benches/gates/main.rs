@@ -14,6 +14,8 @@ mod gate4;
 mod gate5;
 mod gate6;
 mod gate7;
+#[path = "../forecast/judge/mod.rs"]
+mod judge;
 mod stage;
 mod table;
 mod workloads;

@@ -20,13 +20,6 @@ pub struct Series {
     pub gated: bool,
 }
 
-impl Series {
-    pub fn keep_first_day(&mut self) {
-        self.rates.truncate(1440);
-        self.warm_up = self.warm_up.min(360);
-    }
-}
-
 /// All series; the digitised ones once for each of `seeds`.
 pub fn all(dir: &Path, seeds: &[u64]) -> Result<Vec<Series>> {
     let mut series = vec![];
