@@ -88,6 +88,7 @@ mod simulate_page; // the simulated metrics page against a real server's
 mod simulate_pods; // pods that somebody else creates: life, requests, addresses
 mod simulate_policy; // the policy that the tests of the simulated fleet share
 mod simulate_program; // the verb `simulate` as a program: what it compares, repeats, refuses
+mod simulate_reality;
 mod simulate_report; // the report of a replay: its files, their figures, the same bytes
 mod simulate_workload; // traces played as workloads
 mod solve_program; // the verb `solve` as a program
