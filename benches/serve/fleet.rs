@@ -62,6 +62,7 @@ fn pool(index: usize, desired: u32) -> PoolDecision {
         arrival_rate: None,
         planned_rate: 44.5,
         replica_capacity: None,
+        capacity_stretch: None,
         running: None,
         waiting: None,
         kv_usage: None,

@@ -71,6 +71,10 @@ pub struct PoolDecision {
     pub planned_rate: f64,
     /// Highest rate of one replica for the mix it is given, requests per second.
     pub replica_capacity: Option<f64>,
+    /// Part of `replica_capacity` over what the figures say, above 1 where so few requests were late that a replica is
+    /// given more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_stretch: Option<f64>,
     pub running: Option<f64>,
     pub waiting: Option<f64>,
     pub kv_usage: Option<f64>,

@@ -251,6 +251,8 @@ pub struct Planner {
     pub scale_down_dwell_seconds: f64,
     /// Start-up times of a pool for which a replica is kept that is no longer needed.
     pub scale_down_starts: f64,
+    /// Part of a promise's error budget that replicas are loaded up to, 0..1.
+    pub error_budget_use: f64,
     /// Whether the gateway can send requests to pools by their length.
     pub route_by_length: bool,
     pub max_step_up: Option<u32>,

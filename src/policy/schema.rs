@@ -152,6 +152,11 @@ pub struct PlannerSpec {
     /// hardware takes over on the same terms. 0 waits for `scaleDownDwell` only.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub scale_down_starts: f64,
+    /// Part of the requests that a class's percentile lets be late which may be used up, percent: while fewer are late
+    /// near the load that is planned for, replicas are given more than their figures say, in small steps. 0 never
+    /// gives them more.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub error_budget_use: f64,
     /// The gateway sends requests to pools by their length as the plan says. When it does not, every pool
     /// of a class gets the same mix of lengths.
     pub route_by_length: bool,
@@ -173,6 +178,7 @@ impl Default for PlannerSpec {
             demand_quantile: 75.0,
             scale_down_dwell: Duration::from_seconds(120.0),
             scale_down_starts: 5.0,
+            error_budget_use: 25.0,
             route_by_length: false,
             max_step_up: None,
             max_step_down: None,

@@ -132,7 +132,7 @@ fn correction(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
 
 fn load(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
     type Value = fn(&PoolDecision) -> Option<f64>;
-    let families: [(&str, &str, Value); 7] = [
+    let families: [(&str, &str, Value); 8] = [
         ("poolwright_pool_arrival_rate", "Offered load seen, requests per second.", |p| p.arrival_rate),
         ("poolwright_pool_planned_rate", "Load the plan sends to the pool, requests per second.", |p| {
             Some(p.planned_rate)
@@ -141,6 +141,11 @@ fn load(page: &mut Page<'_>, pools: &[PoolDecision]) -> fmt::Result {
             "poolwright_replica_capacity_rate",
             "Highest load of one replica within the targets, for the mix it is given, requests per second.",
             |p| p.replica_capacity,
+        ),
+        (
+            "poolwright_pool_capacity_stretch_ratio",
+            "Load that a replica is given over what its figures say, because few requests were late; 1 is what they say.",
+            |p| p.capacity_stretch,
         ),
         ("poolwright_running_requests", "Requests in execution.", |p| p.running),
         ("poolwright_waiting_requests", "Requests waiting.", |p| p.waiting),

@@ -79,6 +79,7 @@ pub fn policy(pools: Vec<Pool>) -> Arc<Policy> {
             demand_quantile: 0.95,
             scale_down_dwell_seconds: 120.0,
             scale_down_starts: 4.0,
+            error_budget_use: 0.0,
             route_by_length: false,
             max_step_up: None,
             max_step_down: None,

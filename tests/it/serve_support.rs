@@ -46,6 +46,7 @@ pub fn pool(namespace: &str, name: &str, desired: u32) -> PoolDecision {
         arrival_rate: Some(41.0),
         planned_rate: 44.5,
         replica_capacity: Some(2.2),
+        capacity_stretch: None,
         running: Some(310.0),
         waiting: Some(0.0),
         kv_usage: Some(0.61),

@@ -8,8 +8,8 @@ use super::learn::PoolKnown;
 use super::limits::limits_of;
 use crate::control::State;
 use crate::control::decision::LiveCorrection;
-use crate::observe::{Finding, FindingKind, Observation, PoolObservation, Quality, Signal};
-use crate::perf::live::{Calibration, Prior, Sample};
+use crate::observe::{Finding, FindingKind, Histogram, Observation, PoolObservation, Quality, Signal};
+use crate::perf::live::{Calibration, Experience, Prior, Sample, Seen};
 use crate::perf::{Evidence, Limits, Replica, Shape};
 use crate::policy::{Policy, Pool};
 
@@ -26,6 +26,9 @@ const KNOWN: f64 = 0.09;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveMemory {
     pub calibration: Calibration,
+    /// What its replicas carried in time.
+    #[serde(default)]
+    pub experience: Experience,
     /// Replicas that were ready, and since when there are as many, seconds.
     ready: u32,
     since_seconds: f64,
@@ -34,7 +37,7 @@ pub struct LiveMemory {
 impl LiveMemory {
     fn new(pool: &Pool, now_seconds: f64) -> Self {
         let calibration = Calibration::new(pool.parameters, Prior::of(pool.evidence));
-        Self { calibration, ready: 0, since_seconds: now_seconds }
+        Self { calibration, experience: Experience::default(), ready: 0, since_seconds: now_seconds }
     }
 
     /// Whether this is about the figures that the pool has now.
@@ -73,10 +76,15 @@ pub(super) fn calibrate(
         }
         memory.calibration.pass(now_seconds);
         let window = policy.planner.window_seconds;
+        let rate = known.ready.filter(|ready| *ready > 0).zip(fresh(&seen.arrival_rate));
+        let rate = rate.map(|(ready, rate)| rate / f64::from(ready));
         let whole = observation.source_error.is_none() && is_whole(seen, known);
-        if is_steady(memory, known.ready.filter(|_| whole), window, now_seconds)
-            && let Some(sample) = sample(pool, known, seen, hit, limits)
-        {
+        let steady = is_steady(memory, known.ready.filter(|_| whole), window, now_seconds);
+        let all_seen = observation.source_error.is_none() && seen.silent == 0;
+        if let Some(window) = rate.filter(|_| all_seen).and_then(|rate| lived(&memory.experience, seen, rate, window)) {
+            memory.experience.observe(&window, policy.planner.error_budget_use);
+        }
+        if steady && let Some(sample) = sample(pool, known, seen, hit, limits) {
             let last = memory.calibration.last_seconds();
             // Windows that overlap would count the same requests twice.
             if last.is_none_or(|last| sample.at_seconds >= last + window) {
@@ -151,6 +159,20 @@ fn sample(
         itl_seconds: itl.mean()?,
         ttft_seconds: ttft.mean().filter(|_| !queued),
     })
+}
+
+/// The window's requests, `rate` of them a second on each replica, and how many were late. The servers report both
+/// latencies apart, so those late by one and those late by the other count as different ones. Inside a bucket
+/// observations are taken to be spread evenly, which counts too many as late where they become fewer towards its end.
+fn lived(experience: &Experience, seen: &PoolObservation, rate: f64, window_seconds: f64) -> Option<Seen> {
+    let targets = experience.targets()?;
+    let (ttft, itl) = (seen.ttft.trusted()?, seen.itl.trusted()?);
+    let beyond = |histogram: &Histogram, target: Option<f64>| match target {
+        Some(target) => Some(1.0 - histogram.share_at_or_below(target)?),
+        None => Some(0.0),
+    };
+    let late = beyond(ttft, targets.0)? + beyond(itl, targets.1)?;
+    Some(Seen { at_seconds: seen.itl.at_seconds, window_seconds, rate, requests: ttft.count.max(itl.count), late })
 }
 
 /// Measured now and not at rest.

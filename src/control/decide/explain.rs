@@ -1,9 +1,11 @@
 //! Why this many: the binding constraint of a pool and one sentence for a person.
 
 use super::learn::LEAST_RATE;
+use super::problem::Built;
 use super::{Answer, floors, scopes};
 use crate::control::decision::Binding;
 use crate::perf::Limit;
+use crate::plan::Plan;
 use crate::policy::{Mode, Policy, Promise};
 use crate::safety::{Rule, Verdict};
 
@@ -122,10 +124,11 @@ fn planned(s: &Subject<'_>) -> (Binding, String) {
         Limit::Infeasible => Binding::Infeasible,
     };
     let text = format!(
-        "{:.1} req/s at {capacity:.2} per replica; {}{}{}",
+        "{:.1} req/s at {capacity:.2} per replica; {}{}{}{}",
         s.planned_rate,
         limit_words(s.policy, class, binding),
         live_words(s),
+        stretch_words(built, s, &solution.plan),
         model.raised.as_ref().map_or(String::new(), |floor| format!("; planned for {floor}"))
     );
     (binding, text)
@@ -136,6 +139,16 @@ fn live_words(s: &Subject<'_>) -> String {
     match s.answer.known.pools[s.pool].live {
         Some(live) if (live.itl - 1.0).abs() >= WORTH_A_WORD => {
             format!("; measured ITL is {:.2}x the stated one", live.itl)
+        }
+        _ => String::new(),
+    }
+}
+
+/// More than the figures say, where it is worth a word.
+fn stretch_words(built: &Built, s: &Subject<'_>, plan: &Plan) -> String {
+    match built.stretch(s.pool, plan) {
+        Some(factor) if factor - 1.0 >= WORTH_A_WORD => {
+            format!("; few requests are late, so a replica is given {factor:.2}x what its figures say")
         }
         _ => String::new(),
     }

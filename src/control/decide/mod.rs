@@ -263,6 +263,13 @@ fn settle(
         let known = &known.pools[p];
         let memory = state.pools.entry(pool.id()).or_default();
         memory.tier = solution.plan.tiers[p].or(memory.tier);
+        if let (Some(tier), Some(live)) = (solution.plan.tiers[p], state.live.get_mut(&pool.id()))
+            && built.flows_on(p, &solution.plan).next().is_some()
+            && let Some(target) = problem::levels(policy, pool.model).0.get(tier)
+            && let Some(capacity) = built.replica_capacity(p, &solution.plan)
+        {
+            live.experience.plan(target, capacity);
+        }
         if verdict.replicas.is_some() {
             (memory.published, memory.said_at_seconds) = (verdict.replicas, Some(now_seconds));
         }

@@ -33,6 +33,8 @@ pub(super) struct Built {
     pub problem: Problem,
     /// Capacity behind `problem.serves[i]`.
     pub capacities: Vec<Capacity>,
+    /// How much of `problem.serves[i]` is over what the figures say, as a factor of at least 1.
+    stretches: Vec<f64>,
     /// Shape of each cell.
     pub shapes: Vec<Shape>,
     /// True for a cell that no pool can serve within its class's targets.
@@ -47,6 +49,7 @@ pub(super) fn build(policy: &Policy, known: &Known, state: &mut State, scope: Sc
     let mut built = Built {
         problem: Problem { pools, limits, ..Problem::default() },
         capacities: vec![],
+        stretches: vec![],
         shapes: vec![],
         infeasible: vec![],
         replicas,
@@ -167,6 +170,7 @@ fn add_cells(policy: &Policy, known: &Known, state: &mut State, model: usize, bu
                 false => found,
             };
             for (serve, capacity) in found {
+                built.stretches.push(serve.rate / capacity.rate);
                 built.problem.serves.push(serve);
                 built.capacities.push(capacity);
             }
@@ -209,11 +213,13 @@ fn ways(
     for pool in usable(policy, built.problem.cells[cell].model) {
         let longest = limits_of(&policy.pools[pool], state.pools.get(&policy.pools[pool].id())).longest;
         let mix = Mix { buckets: &clipped(mix.buckets, longest), ..mix };
+        let lived = state.live.get(&policy.pools[pool].id()).map(|memory| memory.experience.clone());
         for (tier, target) in levels.iter().enumerate() {
             if let Some(capacity) =
                 mix_capacity(state, &policy.pools[pool], &built.replicas[pool], mix, target, lateness)
             {
-                found.push((Serve { cell, pool, tier, rate: capacity.rate, then: None }, capacity));
+                let rate = capacity.rate * lived.as_ref().map_or(1.0, |lived| lived.stretch(target));
+                found.push((Serve { cell, pool, tier, rate, then: None }, capacity));
             }
         }
     }
@@ -296,6 +302,12 @@ impl Built {
             return Some(rate / load);
         }
         self.problem.serves.iter().filter(|s| s.pool == pool).map(|s| s.rate).reduce(f64::max)
+    }
+
+    /// Part of [`replica_capacity`](Self::replica_capacity) over what the figures say, where there is one.
+    pub fn stretch(&self, pool: usize, plan: &Plan) -> Option<f64> {
+        let factors = self.flows_on(pool, plan).map(|(serve, _)| self.stretches[serve]);
+        factors.reduce(f64::max).filter(|factor| *factor > 1.0)
     }
 
     /// Flow-weighted mean shape of what the plan sends to the pool.

@@ -129,6 +129,7 @@ fn pool_decision(
         arrival_rate: seen.arrival_rate.value,
         planned_rate,
         replica_capacity: built.replica_capacity(p, &solution.plan),
+        capacity_stretch: built.stretch(p, &solution.plan),
         running: seen.running.value,
         waiting: seen.waiting.value,
         kv_usage: seen.kv_usage.value,
@@ -165,7 +166,9 @@ fn latencies(
     let replicas = f64::from(solution.plan.replicas[p].max(1));
     let predicted = built.mix(p, &solution.plan).and_then(|shape| {
         let replica = problem::for_shape(pool, &built.replicas[p], &shape);
-        latency_at(&replica, &shape, &answer.known.models[pool.model].traffic, planned_rate / replicas, quantile)
+        // Where few were late, the figures said at this load what they should have said at a smaller one.
+        let rate = planned_rate / replicas / built.stretch(p, &solution.plan).unwrap_or(1.0);
+        latency_at(&replica, &shape, &answer.known.models[pool.model].traffic, rate, quantile)
     });
     let observed = |signal: &Signal<Histogram>| signal.value.as_ref().and_then(|h| h.quantile(quantile));
     let latency = |observed_seconds, predicted_seconds: Option<f64>, target: f64| Latency {

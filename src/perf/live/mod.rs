@@ -9,9 +9,11 @@
 //! observations do not speak of keep the prior, in which the factors move together. A correction is bounded,
 //! fades slowly when nothing is seen, and follows a slower server as readily as a faster one.
 
+mod experience;
 mod filter;
 mod sample;
 
+pub use experience::{Experience, Seen};
 pub use filter::{Calibration, Drift, Factors, Outcome, Prior};
 pub use sample::Sample;
 

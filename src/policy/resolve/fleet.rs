@@ -285,6 +285,7 @@ fn planner(place: &Place, spec: &PlannerSpec, report: &mut Report) -> Planner {
         demand_quantile: spec.demand_quantile / 100.0,
         scale_down_dwell_seconds: spec.scale_down_dwell.seconds(),
         scale_down_starts: spec.scale_down_starts,
+        error_budget_use: spec.error_budget_use / 100.0,
         route_by_length: spec.route_by_length,
         max_step_up: spec.max_step_up,
         max_step_down: spec.max_step_down,

@@ -258,6 +258,7 @@ fn pool(namespace: &str, name: &str, say: Say) -> PoolDecision {
         arrival_rate: None,
         planned_rate: 0.0,
         replica_capacity: None,
+        capacity_stretch: None,
         running: None,
         waiting: None,
         kv_usage: None,
