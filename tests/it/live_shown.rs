@@ -6,6 +6,7 @@ use crate::serve_support::{Daemon, decision, pool};
 
 fn corrected() -> Decision {
     let mut slow = pool("n", "slow", 3);
+    slow.capacity_stretch = Some(1.2);
     slow.live = Some(LiveCorrection {
         iteration: 1.62,
         tokens: 1.58,
@@ -39,5 +40,6 @@ async fn the_metrics_carry_them_too() {
     }
     assert!(body.contains(&format!("poolwright_pool_model_drift{{{labels}}} 1")));
     assert!(body.contains(&format!("poolwright_pool_reserve_ratio{{{labels}}} 0.08\n")));
+    assert!(body.contains(&format!("poolwright_pool_capacity_stretch_ratio{{{labels}}} 1.2\n")));
     assert!(!body.lines().any(|l| l.contains("unseen") && (l.contains("correction") || l.contains("drift"))));
 }
