@@ -253,3 +253,29 @@ proptest! {
         }
     }
 }
+
+/// A load that comes and goes, always in time, is planned on fewer replicas after some hours; without leave to use the
+/// error budget it is not.
+#[test]
+fn a_pool_without_late_requests_is_given_more() {
+    let played = |budget_use: f64| {
+        let mut policy = one_pool();
+        policy.planner.error_budget_use = budget_use;
+        let truth = policy.pools[0].parameters;
+        let mut rig = Rig::new(policy, truth, RATE);
+        let early = pool(&rig.run(1800.0)).capacity_stretch;
+        for quarter in 0..48 {
+            rig.rate = RATE * [1.0, 0.9, 0.75, 0.85][quarter % 4];
+            rig.run(900.0);
+        }
+        rig.rate = RATE;
+        let decision = rig.run(900.0);
+        (early, pool(&decision).capacity_stretch, pool(&decision).reason.clone(), pool(&decision).replica_capacity)
+    };
+    let (early, late, reason, capacity) = played(0.25);
+    let factor = late.expect("more than the figures say");
+    assert!(early.is_none() && factor > 1.05, "{early:?} {factor}");
+    assert!(reason.contains(&format!("given {factor:.2}x what its figures say")), "{reason}");
+    let (_, never, _, plain) = played(0.0);
+    assert!(never.is_none() && capacity > plain, "{never:?} {capacity:?} {plain:?}");
+}
